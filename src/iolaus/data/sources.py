@@ -1,0 +1,259 @@
+"""Readers: what each dataset option opens, as a `Source` of two splits.
+
+A reader of one's own is any callable (`dataset._target_=my_package.MyData`): a class in torchvision's manner with
+an argument `train` (a bool) or `split` ("train", "test"), whose items are (image, class index), or a function that
+returns a `Source`.
+"""
+
+import inspect
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from iolaus.data.shape import from_pil, to_shape
+
+DOWNLOAD_TIMEOUT_SECONDS = 30.0
+
+
+@dataclass
+class Split:
+    """images: (n, channels, height, width) uint8, or `Photos` read one by one; targets: (n,) int64."""
+
+    images: "Tensor | Photos"
+    targets: Tensor
+
+    def take(self, indices: Tensor) -> "Split":
+        """The part of the split at `indices` (int64)."""
+        return Split(self.images[indices] if isinstance(self.images, Tensor) else self.images.take(indices),
+                     self.targets[indices])  # fmt: skip
+
+    def shaped(self, channels: int, size: int) -> "Split":
+        """The same split with all images in memory as (n, channels, size, size) uint8."""
+        if not isinstance(self.images, Tensor):
+            return Split(self.images.read_all(channels, size), self.targets)
+        chunks = [to_shape(chunk, channels, size) for chunk in self.images.split(1000)]
+        return Split(chunks[0] if len(chunks) == 1 else torch.cat(chunks), self.targets)
+
+
+@dataclass
+class Source:
+    """A dataset as it was found: official train and test, class names, and the shape of its images."""
+
+    train: Split
+    test: Split
+    classes: list[str]
+    channels: int
+    image_size: int
+
+
+class Photos:
+    """Images that are read when asked for, by index: a torchvision-like dataset, and which of its items."""
+
+    def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
+        self.dataset, self.indices = dataset, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """Image `index` as (1, channels, height, width) uint8. Raises ValueError, naming the file, if it is broken."""
+        position = self.indices[index]
+        try:
+            return _to_uint8(self.dataset[position][0])
+        except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for a broken PNG
+            raise ValueError(f"can't read image {self.name(position)}: {error}") from error
+
+    def name(self, position: int) -> str:
+        """The file of an item where the dataset tells it, else its number."""
+        samples = getattr(self.dataset, "samples", None) or getattr(self.dataset, "_images", None)
+        sample = samples[position] if samples else position
+        return str(sample[0] if isinstance(sample, tuple) else sample)
+
+    def take(self, indices: Tensor) -> "Photos":
+        return Photos(self.dataset, [self.indices[i] for i in indices.tolist()])
+
+    def read_all(self, channels: int, size: int) -> Tensor:
+        """All images, brought to (n, channels, size, size) uint8; decoded by a thread per core."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        images = torch.empty(len(self), channels, size, size, dtype=torch.uint8)
+
+        def read(index: int) -> None:
+            images[index] = to_shape(self[index], channels, size)[0]
+
+        with ThreadPoolExecutor() as pool:  # PIL decodes without the interpreter's lock
+            for _ in pool.map(read, range(len(self)), chunksize=64):
+                pass
+        return images
+
+
+def _to_uint8(image: Any) -> Tensor:
+    if isinstance(image, np.ndarray):
+        image = torch.from_numpy(image)
+        image = image.permute(2, 0, 1) if image.ndim == 3 and image.shape[-1] in (1, 3) else image
+    if not isinstance(image, Tensor):
+        return from_pil(image)
+    if image.is_floating_point():  # torchvision's convention: floats are in [0, 1]
+        image = (image * 255).round().clamp(0, 255).to(torch.uint8)
+    return image.reshape(1, -1, *image.shape[-2:])
+
+
+def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
+    """Split indices so that `fraction` of each class is in the second part: (rest, part), both sorted int64.
+
+    Raises ValueError when a class has fewer than two images, since both parts need one.
+    """
+    generator = np.random.default_rng(seed)
+    part = []
+    for label in targets.unique().tolist():
+        members = generator.permutation(np.flatnonzero(targets.numpy() == label))
+        if len(members) < 2:
+            raise ValueError(f"class {label} has {len(members)} image: too few to hold out a part")
+        part.append(members[: min(max(1, round(len(members) * fraction)), len(members) - 1)])
+    chosen = np.zeros(len(targets), dtype=bool)
+    chosen[np.concatenate(part)] = True
+    return torch.from_numpy(np.flatnonzero(~chosen)), torch.from_numpy(np.flatnonzero(chosen))
+
+
+def digits() -> Source:
+    """scikit-learn's 1,797 digits, 8 × 8 grey: they come with the package. A stratified fifth is the test set."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)  # levels 0 to 16
+    targets = torch.from_numpy(bunch.target.astype(np.int64))
+    train, test = stratified(targets, 0.2, seed=0)
+    whole = Split(images, targets)
+    return Source(whole.take(train), whole.take(test), [str(i) for i in range(10)], channels=1, image_size=8)
+
+
+def synthetic(
+    num_classes: int = 10, size: int = 32, channels: int = 3, train_count: int = 2048, test_count: int = 512
+) -> Source:
+    """Noise of a given shape, for benchmarks and tests: nothing can be learned from it but speed."""
+    generator = torch.Generator().manual_seed(0)
+
+    def noise(count: int) -> Split:
+        images = torch.randint(256, (count, channels, size, size), dtype=torch.uint8, generator=generator)
+        return Split(images, torch.arange(count) % num_classes)
+
+    return Source(noise(train_count), noise(test_count), [str(i) for i in range(num_classes)], channels, size)
+
+
+def from_torchvision(name: str, root: str, download: bool = False) -> Source:
+    """A dataset of `torchvision.datasets` by its class name, read from `root` in torchvision's layout.
+
+    Raises ValueError, with what to do, for an unknown name, and when the files are missing or damaged.
+    """
+    from torchvision import datasets
+
+    reader = getattr(datasets, name, None)
+    if reader is None:
+        raise ValueError(f"name={name}: torchvision.datasets has no such class")
+    existed = Path(root).is_dir()
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # else a stalled download waits for ever
+    try:
+        return read(lambda **split: reader(root=root, download=download, **split), inspect.signature(reader))
+    except (RuntimeError, OSError) as error:
+        if not existed and Path(root).is_dir() and not any(Path(root).iterdir()):
+            Path(root).rmdir()
+        problem = f"download failed ({error}); try again, or put the files" if download else (
+            "not found or damaged; get it with dataset.download=true, or put it")  # fmt: skip
+        raise ValueError(f"{name} in root={Path(root).absolute()}: {problem} there in torchvision's layout") from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def image_folder(root: str, test_fraction: float = 0.2) -> Source:
+    """A folder of class folders of images, or one of `train/` and `test/` (or `val/`) folders of such.
+
+    Where there is no test folder, a stratified `test_fraction` of the images is the test set, always the same.
+    Hidden files and folders don't count. Raises ValueError for a missing or empty folder and for unequal classes.
+    """
+    from torchvision.datasets import ImageFolder
+
+    class Visible(ImageFolder):
+        def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+            names = sorted(p.name for p in Path(directory).iterdir() if p.is_dir() and not p.name.startswith("."))
+            if not names:
+                raise FileNotFoundError("it holds no class folders")
+            return names, {name: i for i, name in enumerate(names)}
+
+    base = Path(root)
+    if not base.is_dir():
+        raise ValueError(f"root={base.absolute()}: no such folder; it should hold train/ and test/, or class folders")
+    if not 0 < test_fraction < 1:
+        raise ValueError(f"test_fraction={test_fraction}: must be between 0 and 1")
+    try:
+        if not (base / "train").is_dir():
+            whole = split_of(Visible(base))
+            train, test = stratified(whole.targets, test_fraction, seed=0)
+            return _source(whole.take(train), whole.take(test), Visible(base).classes)
+        held_out = next((base / n for n in ("test", "val") if (base / n).is_dir()), None)
+        if held_out is None:
+            raise ValueError(f"root={base.absolute()}: has train/, but neither test/ nor val/ beside it")
+        train_folder, test_folder = Visible(base / "train"), Visible(held_out)
+    except FileNotFoundError as error:
+        raise ValueError(f"root={base.absolute()}: {error}") from error
+    if train_folder.classes != test_folder.classes:
+        odd = sorted(set(train_folder.classes) ^ set(test_folder.classes))
+        raise ValueError(f"root={base.absolute()}: train/ and {held_out.name}/ differ in their classes: {', '.join(odd)}")
+    return _source(split_of(train_folder), split_of(test_folder), train_folder.classes)
+
+
+def read(factory: Callable[..., Any], signature: inspect.Signature) -> Source:
+    """Call a reader, a class in torchvision's manner for both splits, and give its Source.
+
+    signature: the reader's own. Raises ValueError when the reader is of neither kind (see above).
+    """
+    if "train" in signature.parameters:
+        train, test = factory(train=True), factory(train=False)
+    elif "split" in signature.parameters:
+        splits = str(signature.parameters["split"].default)
+        train, test = factory(split="trainval" if splits == "trainval" else "train"), factory(split="test")
+    else:
+        source = factory()
+        if isinstance(source, Source):
+            return source
+        raise ValueError(f"the reader gave {type(source).__name__}: it must return iolaus.data.sources.Source, "
+                         "or have an argument train (a bool) or split")  # fmt: skip
+    train_split, test_split = split_of(train), split_of(test)
+    count = 1 + int(max(train_split.targets.max(), test_split.targets.max()))
+    return _source(train_split, test_split, list(getattr(train, "classes", None) or map(str, range(count))))
+
+
+def split_of(dataset: Any) -> Split:
+    """The images and targets of a torchvision-like dataset; its arrays where it is torchvision's own and has them."""
+    if not len(dataset):
+        raise ValueError(f"{type(dataset).__name__} holds no images")
+    targets = next((getattr(dataset, n) for n in ("targets", "labels", "_labels") if hasattr(dataset, n)), None)
+    if targets is None:
+        targets = [int(dataset[i][1]) for i in range(len(dataset))]
+    targets = torch.as_tensor(np.asarray(targets), dtype=torch.int64)
+    data = getattr(dataset, "data", None)
+    if type(dataset).__module__.startswith("torchvision.") and isinstance(data, np.ndarray | Tensor):
+        images = torch.as_tensor(data)
+        if images.ndim == 3:
+            images = images.unsqueeze(1)
+        elif images.shape[-1] in (1, 3):
+            images = images.permute(0, 3, 1, 2).contiguous()
+        return Split(images, targets)
+    return Split(Photos(dataset, range(len(dataset))), targets)
+
+
+def _source(train: Split, test: Split, classes: list[str], default_size: int = 224) -> Source:
+    # The size of images that are read one by one is that of the first when a few agree, else photographs' usual one.
+    if isinstance(train.images, Tensor):
+        return Source(train, test, classes, train.images.shape[1], train.images.shape[-1])
+    step = -(-len(train.images) // 16)
+    shapes = {tuple(train.images[i].shape[1:]) for i in range(0, len(train.images), step)}
+    sizes = {shape[1:] for shape in shapes}
+    same = len(sizes) == 1 and len(set(next(iter(sizes)))) == 1
+    return Source(train, test, classes, max(s[0] for s in shapes), next(iter(sizes))[0] if same else default_size)

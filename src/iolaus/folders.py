@@ -1,0 +1,157 @@
+"""Where runs and sweeps live: a new folder for each run, one named by its overrides for each sweep.
+
+Two of Hydra's plugin kinds, so this module is imported at every start and stays light.
+"""
+
+import hashlib
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, open_dict, read_write
+
+from iolaus.checkpoint import LAST, RESULTS, read_json
+
+log = logging.getLogger(__name__)
+OUTPUTS = Path("outputs")
+
+
+class ExperimentsSource(FileConfigSource):
+    """Configs of the group `experiment` out of a folder whose name is its own: `experiments://experiments`.
+
+    A relative folder is looked for beside conf/, wherever the command is given.
+    """
+
+    def __init__(self, provider: str, path: str) -> None:
+        super().__init__(provider, path)
+        self.path = str(Path(__file__).parents[2] / self.path)
+
+    @staticmethod
+    def scheme() -> str:
+        return "experiments"
+
+    def _inside(self, config_path: str) -> str | None:
+        group, _, rest = config_path.partition("/")
+        return rest if group == "experiment" else None
+
+    def load_config(self, config_path: str) -> Any:
+        return super().load_config(self._inside(config_path) or config_path)
+
+    def is_group(self, config_path: str) -> bool:
+        inside = self._inside(config_path)
+        return config_path == "" or (inside is not None and super().is_group(inside))
+
+    def is_config(self, config_path: str) -> bool:
+        return bool(self._inside(config_path)) and super().is_config(self._inside(config_path) or "")
+
+    def list(self, config_path: str, results_filter: Any) -> Any:
+        inside = self._inside(config_path)
+        if inside is None:
+            return ["experiment"] if config_path == "" else []
+        return super().list(inside, results_filter)
+
+
+class Folders(Callback):
+    """Names the folder of a run or a sweep before Hydra makes it, and ends a sweep with its table."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = find_unfinished(config.resume) if config.get("resume") else None
+        if folder is None or not is_run(folder):  # run.py refuses to resume what is no run
+            folder = claim(Path(config.hydra.run.dir))
+        with read_write(config), open_dict(config):
+            config.hydra.run.dir = str(folder)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        # As overrides, since every job of a sweep composes its configuration anew from these.
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        varied = [o for o in overrides if o.is_sweep_override()]
+        fixed = [o.get_key_element().lstrip("+~") for o in overrides if not o.is_sweep_override()]
+        ours = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
+        if not varied:
+            ours.append("hydra.sweep.subdir=run")
+        given = any(str(o).startswith("hydra.sweep.dir") for o in config.hydra.overrides.hydra)
+        folder = Path(config.hydra.sweep.dir)
+        if not given and config.study is None:
+            folder = OUTPUTS / study_name(sorted(str(o.input_line) for o in overrides), [str(o.input_line) for o in varied])
+            ours.append(f"hydra.sweep.dir={folder}")
+        with read_write(config), open_dict(config):
+            config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours]
+            config.hydra.sweep.dir = str(folder)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        rows = sweep_rows(folder)
+        if rows:
+            from iolaus.display import sweep_table
+
+            sweep_table(rows, sorted({key for row in rows for key in row["overrides"]}))
+            print(f"Runs: {folder}")
+        elif folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
+            (folder / "multirun.yaml").unlink()  # no job got as far as a run folder: leave nothing behind
+            remove_empty(folder)
+
+
+def study_name(overrides: list[str], varied: list[str]) -> str:
+    """A sweep's folder name: what it varies, readable, and a short hash of all its overrides."""
+    slug = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", "_".join(varied) or "sweep").strip("-")[:60]
+    return f"{slug}-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:6]}"
+
+
+def claim(folder: Path) -> Path:
+    """Make `folder`, or `folder-2`, `folder-3`, … when it is taken, also by a process that starts at this moment."""
+    number, candidate = 1, folder
+    while True:
+        try:
+            candidate.mkdir(parents=True, exist_ok=False)
+            return candidate
+        except FileExistsError:
+            number += 1
+            candidate = folder.with_name(f"{folder.name}-{number}")
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that nothing was written into, and the empty ones that were made for it."""
+    folder = folder.absolute()
+    while folder.is_dir() and not any(folder.iterdir()) and folder != Path.cwd():
+        folder.rmdir()
+        folder = folder.parent
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run, finished or not."""
+    return (folder / ".hydra" / "config.yaml").is_file()
+
+
+def find_unfinished(resume: str) -> Path:
+    """The folder that `resume=FOLDER` or `resume=last` (the newest unfinished run in outputs/) means."""
+    if resume != "last":
+        return Path(resume)
+    runs = [p.parent.parent for p in OUTPUTS.glob("**/.hydra/config.yaml")]
+    open_runs = [run for run in runs if read_json(run / RESULTS).get("status") != "finished"]
+
+    def touched(run: Path) -> float:
+        return max((run / name).stat().st_mtime for name in (LAST, ".hydra") if (run / name).exists())
+
+    return max(open_runs, key=touched, default=OUTPUTS / "last")
+
+
+def sweep_rows(folder: Path) -> list[dict[str, Any]]:
+    """One dict for each run below a sweep's folder: its results, and the overrides by which the runs differ."""
+    from omegaconf import OmegaConf
+
+    rows: list[dict[str, Any]] = []
+    for path in sorted(folder.glob(f"*/{RESULTS}")):
+        written = OmegaConf.to_container(OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
+        overrides = dict(str(o).lstrip("+~").partition("=")[::2] for o in written)  # type: ignore[union-attr]
+        rows.append({**read_json(path), "overrides": overrides, "folder": str(path.parent)})
+    constant = {
+        key for row in rows for key in row["overrides"]
+        if len(rows) > 1 and len({r["overrides"].get(key) for r in rows}) == 1
+    }  # fmt: skip
+    for row in rows:
+        row["overrides"] = {k: v for k, v in row["overrides"].items() if k not in constant}
+    return rows

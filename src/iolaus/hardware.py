@@ -1,0 +1,88 @@
+"""The device and the precision by themselves, and what a run must say about where it ran."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is CUDA, else Apple's MPS, else the CPU. Raises ValueError for a device that is not there."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    if name == "auto":
+        name = "cuda" if cuda else "mps" if mps else "cpu"
+    device = torch.device(name)
+    here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count() if cuda else 0)] + ["mps"] * mps
+    if (device.type if device.index is None else name) not in {*here, *(n.split(":")[0] for n in here)}:
+        raise ValueError(f"device={name}: not on this machine; allowed: auto, {', '.join(here)}")
+    return device
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """fp32, bf16 or fp16 for `name` on a device.
+
+    `auto` is bf16 on CUDA that has it and on CPUs with AMX, else fp16 on CUDA, else fp32. Raises ValueError for
+    fp16 on a CPU, where it is many times slower than fp32, and for bf16 on a GPU that has it not.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        amx = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+        return "bf16" if amx else "fp32"
+    if name == "fp16" and device.type == "cpu":
+        raise ValueError("precision=fp16: not on a CPU, where it is slower than fp32; allowed: auto, fp32, bf16")
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError("precision=bf16: this GPU has no bfloat16; allowed: auto, fp32, fp16")
+    return name
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes: the most that torch held on the GPU, or the most that this process held on a CPU; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if platform.system() == "Darwin" else most * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """`NVIDIA H200`, `mps (arm)`, or `cpu (2 threads, AMD EPYC)`."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "mps":
+        return f"mps ({platform.processor() or platform.machine()})"
+    name = (torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}).get("cpu_name")
+    return f"cpu ({torch.get_num_threads()} threads, {name or platform.processor() or platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """Python's, and those of the packages that a result depends on."""
+    found = {"python": platform.python_version()}
+    for package in ("iolaus", "torch", "torchvision", "timm", "hydra-core", "numpy"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_state() -> dict[str, Any] | None:
+    """Commit of the current folder's repository and whether it has uncommitted changes; None outside of one."""
+
+    def git(*arguments: str) -> str:
+        environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True,
+                              env=environment).stdout.strip()  # fmt: skip
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return None

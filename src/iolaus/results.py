@@ -1,0 +1,73 @@
+"""results.json: what a run has measured, with what, and where."""
+
+from typing import Any
+
+from iolaus import hardware, loop, stopping
+from iolaus.parts import Parts
+
+
+def measure(parts: Parts, state: loop.State, best_weights: Any) -> dict[str, dict[str, float]]:
+    """Metrics of the last and of the best epoch, with test: evaluated once for the last weights, once for the best.
+
+    best_weights: a function that gives the state dict of the best epoch. Where the best epoch was chosen on the
+    test set (`dataset.validation=test`), its val metrics are the test ones.
+    """
+    history, last = state.history, len(state.history) - 1
+    best = stopping.best_epoch(history, parts.launch.objective)
+    assert best is not None
+    metrics = {"last": dict(history[last]), "best": dict(history[best])}
+    for which, epoch in (("last", last), ("best", best)):
+        if parts.data.selected_on_test:
+            test = {name: history[epoch][f"val/{name}"] for name in ("loss", "accuracy")}
+        elif which == "best" and best == last:
+            test = {name: metrics["last"][f"test/{name}"] for name in ("loss", "accuracy")}
+        else:
+            if which == "best":
+                parts.learner.model.load_state_dict(best_weights())
+            test, _ = loop.evaluate(parts.learner, parts.data.test, parts.settings.eval_batch_size)
+        metrics[which] |= {f"test/{name}": value for name, value in test.items()}
+    return metrics
+
+
+def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float]], config: Any) -> dict[str, Any]:
+    """The content of results.json of a finished run; accuracies are fractions, times seconds, memory bytes.
+
+    best_test_* belong to the best epoch by the objective; the other best_* are the best of all epochs.
+    """
+    history, objective = state.history, parts.launch.objective
+    seconds = sum(m["seconds"] for m in history)
+    images = sum(m["seconds"] * m["images_per_second"] for m in history)
+    early = state.epoch < parts.settings.epochs
+    return {
+        "status": "finished",
+        "stopped": f"early stopping after epoch {state.epoch}" if early else None,
+        "objective": {"name": objective, "value": history[-1][objective]},
+        "best_train_accuracy": max(m["train/accuracy"] for m in history),
+        "best_val_accuracy": max(m["val/accuracy"] for m in history),
+        "best_test_accuracy": metrics["best"]["test/accuracy"],
+        "best_train_loss": min(m["train/loss"] for m in history),
+        "best_val_loss": min(m["val/loss"] for m in history),
+        "best_test_loss": metrics["best"]["test/loss"],
+        "selected_on_test": parts.data.selected_on_test,
+        "metrics": metrics,
+        "epochs": state.epoch, "steps": state.step, "seconds": seconds, "images_per_second": images / seconds,
+        **environment(parts), "history": history, "config": config,
+    }  # fmt: skip
+
+
+def failed(parts: Parts, state: loop.State, error: str, config: Any) -> dict[str, Any]:
+    """The content of results.json of a run that can't go on, so that a sweep's table can say why."""
+    seconds = sum(m["seconds"] for m in state.history)
+    return {"status": "failed", "error": error, "seconds": seconds, **environment(parts), "history": state.history,
+            "config": config}  # fmt: skip
+
+
+def environment(parts: Parts) -> dict[str, Any]:
+    """What the numbers depend on besides the configuration."""
+    learner = parts.learner
+    return {
+        "parameters": parts.parameters, "data": parts.data.description, "precision": learner.precision,
+        "device": str(learner.device), "device_name": hardware.device_name(learner.device),
+        "peak_memory_bytes": hardware.peak_memory(learner.device), "versions": hardware.versions(),
+        "git": hardware.git_state(),
+    }  # fmt: skip

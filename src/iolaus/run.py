@@ -1,0 +1,177 @@
+"""One run: configuration -> objects -> train() -> results.json -> the objective."""
+
+import contextlib
+import json
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from iolaus import checkpoint, config, folders
+from iolaus.stopping import NonFiniteLoss, best_epoch
+
+log = logging.getLogger("iolaus")
+
+
+def run(cfg: DictConfig) -> float:
+    """Train as `cfg` says, or resume, in Hydra's output folder. Returns the objective at the last epoch.
+
+    Raises ConfigError, and leaves no folder, when the configuration or the data can't be used. NonFiniteLoss, and
+    SystemExit (130 after Ctrl-C, 143 after SIGTERM), leave a folder; after a signal `resume=FOLDER` continues.
+    """
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    try:
+        cfg = resumed(cfg) if cfg.get("resume") else cfg
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        config.check(plain)
+        from iolaus.parts import build_parts  # torch, and what the run needs of the rest, not before the checks
+
+        parts = build_parts(plain)
+        state = restore(parts, folder)
+    except config.ConfigError as error:
+        folders.remove_empty(folder)
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweep goes on, and at its end shows only the first error
+            for problem in error.problems:
+                log.error(problem)
+        raise
+    write_hydra(folder, cfg)
+    return train(parts, state, folder, plain)
+
+
+def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
+    """Train from `state` on, evaluate on test, write and show the results. Returns the objective."""
+    from iolaus import display, loop, results
+    from iolaus.curves import draw_curves
+
+    learner, settings, resuming = parts.learner, parts.settings, state.step > 0
+    name = plain["model"].get("name") or type(learner.model).__name__
+    log.info("data: %s", parts.data.description)
+    log.info("model: %s, %s parameters; %s on %s", name, f"{parts.parameters:,}", learner.precision, learner.device)
+    if resuming:
+        log.info("resumed in epoch %d, after step %d", state.epoch + 1, state.step)
+
+    def save() -> None:
+        objective = parts.launch.objective
+        if not state.losses and best_epoch(state.history, objective) == len(state.history) - 1:
+            best = {"model": learner.model.state_dict(), "metrics": state.history[-1], "classes": parts.data.classes}
+            checkpoint.save(folder / checkpoint.BEST, best)  # before last.pt: a kill between the two is harmless
+        checkpoint.save(folder / checkpoint.LAST, {"learner": learner.state_dict(), "state": state.state_dict()})
+
+    tracker = open_trackers(plain, folder, state.history, purge_step=state.step + 1 if resuming else None)
+    try:
+        with stop_on_signals() as received, display.progress(settings.epochs) as progress:
+            loop.train(
+                learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=parts.should_stop,
+                save=save, tracker=tracker, progress=progress, interrupted=lambda: bool(received),
+            )  # fmt: skip
+        if received and state.epoch < settings.epochs and not parts.should_stop(state.history):
+            log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
+            raise SystemExit(128 + received[0])
+        metrics = results.measure(parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"])
+        tracker.log({k: v for k, v in metrics["last"].items() if k.startswith("test/")}, state.step)
+    except NonFiniteLoss as error:
+        checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, str(error), plain))
+        raise
+    finally:
+        tracker.close()
+    title = f"{name} on {folder_name(plain['dataset'])}, {type(learner.optimizer).__name__}, seed {parts.launch.seed}"
+    draw_curves(state.history, folder / checkpoint.CURVES, title, best_epoch=int(metrics["best"]["epoch"]))
+    result = results.finished(parts, state, metrics, plain)
+    checkpoint.write_json(folder / checkpoint.RESULTS, result)  # last of all: it marks the run as finished
+    display.result_table(result, shown(folder))
+    return result["objective"]["value"]
+
+
+def resumed(cfg: DictConfig) -> DictConfig:
+    """The saved configuration of the run that `resume` names. Raises ConfigError when it can't be continued."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise config.ConfigError(f"resume={cfg.resume}: continues a single run; drop -m")
+    others = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
+    if others:
+        raise config.ConfigError(f"resume={cfg.resume}: goes on with the run's own configuration; drop {' '.join(others)}")
+    folder = folders.find_unfinished(cfg.resume)
+    if not folders.is_run(folder):
+        why = "outputs/ holds no unfinished run" if cfg.resume == "last" else "not the folder of a run (no .hydra/ in it)"
+        raise config.ConfigError(f"resume={cfg.resume}: {why}")
+    if checkpoint.read_json(folder / checkpoint.RESULTS).get("status") == "finished":
+        raise config.ConfigError(f"resume={cfg.resume}: the run is finished, see {folder / checkpoint.RESULTS}")
+    return OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[return-value]
+
+
+def restore(parts: Any, folder: Path) -> Any:
+    """The state that the folder's last.pt holds, with its weights put into `parts`; a new state where there is none."""
+    from iolaus.loop import State
+
+    if not (folder / checkpoint.LAST).exists():
+        return State()
+    try:
+        saved = checkpoint.load(folder / checkpoint.LAST, parts.learner.device)
+        parts.learner.load_state_dict(saved["learner"])
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise config.value_error("resume", error) from error
+    return State(**saved["state"])
+
+
+def write_hydra(folder: Path, cfg: DictConfig) -> None:
+    """`.hydra/` as Hydra would have written it, now that the run is known to be possible; a resumed one keeps its own."""
+    hydra = folder / ".hydra"
+    if folders.is_run(folder):
+        return
+    hydra.mkdir(exist_ok=True)
+    nodes = {"hydra": OmegaConf.create({"hydra": HydraConfig.get()}), "overrides": HydraConfig.get().overrides.task}
+    for name, node in {**nodes, "config": cfg}.items():  # config.yaml last: it makes the folder one of a run
+        text = OmegaConf.to_yaml(node).encode()
+        checkpoint.write_atomically(hydra / f"{name}.yaml", lambda file, text=text: file.write(text))
+
+
+def open_trackers(plain: dict[str, Any], folder: Path, history: list[Any], purge_step: int | None) -> Any:
+    """metrics.jsonl, which is always written, and the trackers of the group, behind one log(metrics, step)."""
+    from iolaus.trackers import JSONL, Several
+
+    chosen = [
+        config.build(f"tracker.{name}", node, folder=folder, config=plain, purge_step=purge_step)
+        for name, node in (plain.get("tracker") or {}).items()
+    ]
+    several = Several([JSONL(folder / checkpoint.METRICS, history), *chosen])
+    several.text("optimizer", json.dumps(plain["optimizer"]))
+    return several
+
+
+def folder_name(dataset: dict[str, Any]) -> str:
+    """A short name of a dataset node, for a title."""
+    root = Path(str(dataset.get("root", ""))).name
+    reader = dataset["_target_"].rpartition(".")[2]
+    return str(dataset.get("name") or (root if reader == "image_folder" else reader))
+
+
+def shown(folder: Path) -> Path:
+    """A folder as a person would type it: relative where it lies below the current one."""
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM, for the loop to end after the step at hand; a second one ends at once."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        log.warning("ending after this step, with a checkpoint; once more to end at once")
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
