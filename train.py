@@ -1,13 +1,17 @@
 """Train one model, or many: `python train.py --help`."""
 
+from pathlib import Path
+
 import hydra
 from omegaconf import DictConfig
 
 from iolaus import config
 from iolaus.run import run
 
+CONF = str(Path(__file__).parent / "conf")
 
-@hydra.main(config_path="conf", config_name="config", execution_whitelist=config.allowed_targets())
+
+@hydra.main(config_path=CONF, config_name="config", execution_whitelist=config.allowed_targets())
 def main(cfg: DictConfig) -> float:
     return run(cfg)
 

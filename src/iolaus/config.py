@@ -13,9 +13,14 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Set
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any, Literal, NoReturn
+
+from omegaconf import OmegaConf
+
+from iolaus.schedules import TOTALS
+from iolaus.stopping import NonFiniteLoss
 
 METRICS = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")
 ALLOW_VARIABLE = "IOLAUS_ALLOW"
@@ -69,14 +74,14 @@ class Trainer:
     """Settings of the training loop (the group `trainer`).
 
     epochs: passes over the training data. batch_size: images per step; batch_size_schedule: {epoch: size}, from
-    that epoch on (the first is 0). eval_batch_size: images per batch of validation and test. device: auto, cpu,
+    that epoch on (the first is 0), or null. eval_batch_size: images per batch of validation and test. device: auto, cpu,
     cuda, cuda:1, mps. precision: auto, fp32, bf16, fp16. grad_clip_norm: largest total gradient norm, null for
     none. log_every: steps between the logged batch losses and gradient norms.
     """
 
     epochs: int = 20
     batch_size: int = 128
-    batch_size_schedule: dict[int, int] = field(default_factory=dict)
+    batch_size_schedule: dict[int, int] | None = None
     eval_batch_size: int = 500
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -86,7 +91,7 @@ class Trainer:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for epoch, size in self.batch_size_schedule.items():
+        for epoch, size in (self.batch_size_schedule or {}).items():
             _require(epoch >= 0 and size >= 1, "batch_size_schedule", {epoch: size}, "{epoch: size}, from epoch 0")
         if self.grad_clip_norm is not None:
             _require(self.grad_clip_norm > 0, "grad_clip_norm", self.grad_clip_norm, "above 0, or null for none")
@@ -173,6 +178,8 @@ GIVEN: dict[str, set[str]] = {
     "tracker": {"folder", "config", "purge_step"},
     "augmentation": {"mirror"},
 }
+# What the launcher puts in the place of null: a scheduler's length, a plateau's direction.
+FILLED = {*TOTALS, "mode"}
 
 
 def split_node(key: str, node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -247,7 +254,7 @@ def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return dict(signature.parameters)
 
 
-def check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], given: set[str]) -> list[str]:
+def check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str, Any], given: Set[str]) -> list[str]:
     """Problems of `arguments` as keyword arguments of `target`; `given` are the ones that come from elsewhere."""
     known = parameters(target)
     by_name = {
@@ -275,7 +282,7 @@ def check_arguments(key: str, target: Callable[..., Any], arguments: Mapping[str
 def locate(key: str, node: Mapping[str, Any]) -> Callable[..., Any]:
     """The callable that a node's `_target_` names. Raises ConfigError when it may not be used or is not there."""
     from hydra._internal.execution_policy import _is_execution_whitelisted
-    from hydra.utils import get_object
+    from hydra._internal.utils import _locate  # hydra.utils.get_object prints before it raises
 
     target = node.get("_target_")
     if not isinstance(target, str):
@@ -285,19 +292,19 @@ def locate(key: str, node: Mapping[str, Any]) -> Callable[..., Any]:
         raise ConfigError(f"{key}._target_={target}: not among the packages that may be run ({', '.join(TARGETS)}); "
                           f"to allow your own: {ALLOW_VARIABLE}='{package}.*' in the environment")  # fmt: skip
     try:
-        found = get_object(target)
+        found = _locate(target)
     except Exception as error:  # whatever importing somebody's module raises
         module, _, name = target.rpartition(".")
         names = [n for n in dir(sys.modules[module]) if not n.startswith("_")] if module in sys.modules else []
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else f": {_first_line(error)}"
+        hint = f"; did you mean {' or '.join(close)}?" if close else f": {first_line(error)}"
         raise ConfigError(f"{key}._target_={target}: not found{hint}") from error
     if not callable(found):
         raise ConfigError(f"{key}._target_={target}: is not a class or function")
     return found
 
 
-def check_node(key: str, node: Mapping[str, Any], given: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def check_node(key: str, node: Mapping[str, Any], given: Set[str] = frozenset()) -> list[str]:
     """Problems of one `_target_` node and of the nodes within it, one line each."""
     try:
         target = locate(key, node)
@@ -308,6 +315,11 @@ def check_node(key: str, node: Mapping[str, Any], given: set[str] = frozenset())
     for name, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
             problems += check_node(f"{key}.{name}", value)
+    if not problems and is_dataclass(target):  # settings, whose ranges are checked when they are made
+        try:
+            target(**arguments)
+        except ValueError as error:
+            problems = list(value_error(key, error).problems)
     return problems
 
 
@@ -322,21 +334,34 @@ def check_settings(key: str, schema: type, values: Mapping[str, Any]) -> list[st
     return problems if key else [problem.removeprefix(".") for problem in problems]
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """Check a whole configuration (plain containers). Raises ConfigError with every problem that it has."""
+def check(config: Mapping[str, Any], copies: Set[str] = frozenset()) -> None:
+    """Check a whole configuration (plain containers). Raises ConfigError with every problem that it has.
+
+    copies: keys whose values stand elsewhere too (interpolations): a mistake is told where it was made.
+    """
     problems = check_settings("", Launch, {k: v for k, v in config.items() if not isinstance(v, Mapping)})
-    for key in ("dataset", "model", "loss", "scheduler"):
-        names = {f.name for f in fields(OWN_KEYS[key])}
-        own = {k: v for k, v in config[key].items() if k in names}
-        problems += check_settings(key, OWN_KEYS[key], own)
-        problems += check_node(key, {k: v for k, v in config[key].items() if k not in names}, GIVEN.get(key, set()))
+    for key, schema in OWN_KEYS.items():
+        names = {f.name for f in fields(schema)}
+        problems += check_settings(key, schema, {k: v for k, v in config[key].items() if k in names})
+        node = {k: v for k, v in config[key].items() if k not in names}
+        filled = {k for k in FILLED if key == "scheduler" and k in node and node[k] is None}
+        node = {k: v for k, v in node.items() if k not in filled}
+        problems += check_node(key, node, GIVEN.get(key, set()) | filled)
     for key in ("optimizer", "trainer", "augmentation", "early_stopping"):
         if config.get(key):
             problems += check_node(key, config[key], GIVEN.get(key, set()))
     for name, node in (config.get("tracker") or {}).items():
         problems += check_node(f"tracker.{name}", node, GIVEN["tracker"])
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*([p for p in problems if p.split("=")[0] not in copies] or problems))
+
+
+def interpolated(config: Any) -> set[str]:
+    """Keys (`group.key`) of a DictConfig whose values are copies of others."""
+    return {
+        f"{group}.{key}" for group, node in config.items() if OmegaConf.is_dict(node)
+        for key in node if OmegaConf.is_interpolation(node, key)
+    }  # fmt: skip
 
 
 def factory(key: str, node: Mapping[str, Any]) -> functools.partial[Any]:
@@ -350,7 +375,7 @@ def factory(key: str, node: Mapping[str, Any]) -> functools.partial[Any]:
     try:
         made = instantiate({**node, "_partial_": True}, _convert_="all", _execution_whitelist_=allowed_targets())
     except InstantiationException as error:
-        raise ConfigError(f"{key}: {_first_line(error.__cause__ or error)}") from error
+        raise ConfigError(f"{key}: {first_line(error.__cause__ or error)}") from error
     return functools.partial(made.func, **made.keywords)
 
 
@@ -367,25 +392,31 @@ def build(key: str, node: Mapping[str, Any], **given: Any) -> Any:
     try:
         return made(**takes)
     except (ValueError, TypeError, OSError) as error:
-        raise value_error(key, error) from error
+        raise value_error(key, error, node) from error
 
 
-def value_error(key: str, error: Exception) -> ConfigError:
-    """An error that a value below `key` has caused, with the key before it."""
-    line = _first_line(error)
-    return ConfigError(f"{key}.{line}" if re.match(r"\w+=", line) else f"{key}: {line}")
+def value_error(key: str, error: Exception, node: Mapping[str, Any] = types.MappingProxyType({})) -> ConfigError:
+    """An error that a value below `key` has caused, with the key before it; with `node` also the argument, if clear."""
+    line = first_line(error)
+    if re.match(r"\w+=", line):
+        return ConfigError(f"{key}.{line}")
+    numbers = {k: v for k, v in node.items() if isinstance(v, int | float) and not isinstance(v, bool)}
+    named = [k for k, v in numbers.items() if re.search(rf"(?<![\w.]){re.escape(str(v))}(?![\w.])", line)]
+    return ConfigError(f"{key}.{named[0]}={node[named[0]]}: {line}" if len(named) == 1 else f"{key}: {line}")
 
 
 # ---- errors as a person reads them -----------------------------------------------------------------------------
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, else its name."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def explain(error: Exception) -> list[str]:
-    """One line for each problem in an error of Hydra's or omegaconf's that a person's input has caused."""
+def explain(error: BaseException) -> list[str]:
+    """One line for each problem in an error that a person's input has caused: ours, Hydra's or omegaconf's."""
     from hydra.errors import MissingConfigException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigError):
         return list(error.problems)
@@ -393,35 +424,49 @@ def explain(error: Exception) -> list[str]:
         group, _, option = str(error.missing_cfg_file).rpartition("/")
         options = [name for name in error.options if not name.startswith("_")]
         return [f"{group}={option}: no such option; {nearest(option, options)}"]
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    cause = error.__cause__
-    if cause is not None and _first_line(cause) not in lines:
-        lines.append(_first_line(cause))
-    noise = ("full_key:", "object_type=", "To append to your config", "See https", "reference_type=", "^")
-    return ["; ".join(line for line in lines if not line.startswith(noise))]
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, MissingMandatoryValue):
+        return [f"{cause.full_key}: missing; give it as {cause.full_key}=VALUE"]
+    if isinstance(cause, OmegaConfBaseException) and "is not in struct" in str(cause):
+        parent = cause.parent_node if OmegaConf.is_dict(cause.parent_node) else {}
+        keys = [str(k) for k in parent if not str(k).startswith("_") and k != "hydra"]
+        target = str(parent.get("_target_", "iolaus.config"))  # our own settings take no further argument
+        argument = "" if target.startswith("iolaus.config") else (
+            f"; an argument that the file does not list: +{cause.full_key}=VALUE")  # fmt: skip
+        return [f"{cause.full_key}: no such key; {nearest(str(cause.key), keys)}{argument}"]
+    lines = [line.strip() for line in [*str(error).splitlines(), *str(cause or "").splitlines()] if line.strip()]
+    noise = ("full_key:", "object_type=", "reference_type=", "To append to your config", "See https", "^")
+    return ["; ".join(dict.fromkeys(line for line in lines if not line.startswith(noise)))]
 
 
 @contextlib.contextmanager
 def errors_for_people() -> Iterator[None]:
     """Print what a person's input has caused as one line each and exit with 2; HYDRA_FULL_ERROR=1 raises it.
 
-    A training run that failed (its loss is no number, memory ran out) is one line too, and exit status 1.
+    A run that can't go on (its loss is no number) is one line too, and exit status 1.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    if os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0"):
-        yield
-        return
+    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises, and what is shown is decided here
-    try:
-        yield
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+
+    def end(error: BaseException, status: int) -> NoReturn:
+        if full:
+            raise error
         for line in explain(error):
             print(f"iolaus: {line}", file=sys.stderr)
-        sys.exit(2)
-    except ArithmeticError as error:
-        print(f"iolaus: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(status)
+
+    try:
+        yield
+    except SystemExit as error:
+        if error.__cause__ is None:
+            raise
+        end(error.__cause__, int(error.code or 0))
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        end(error, 2)
+    except NonFiniteLoss as error:
+        end(error, 1)
     except KeyboardInterrupt:
         sys.exit(130)

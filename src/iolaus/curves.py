@@ -24,15 +24,15 @@ def draw_curves(
     # imported here: half a second that the start of a run does not owe
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import PercentFormatter
 
     if not history:
         raise ValueError("There are no curves to draw: the history holds no epoch")
 
     # Figure with its own canvas, without pyplot: no window, nothing global, any thread
-    figure = Figure(figsize=(13, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1))
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", parse_math=False)
     loss_axes, accuracy_axes, lr_axes = figure.subplots(1, 3)
 

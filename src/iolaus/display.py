@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: the run's progress, its closing table, the table of a sweep."""
+"""What a person sees in the terminal: the progress of the run at hand."""
 
 import logging
 import math
@@ -98,7 +98,7 @@ class Progress:
             handler.setStream(stream)
 
     def start_epoch(self, epoch: int, steps: int, start_step: int = 0) -> None:
-        """Begins `epoch` (counted from 0) of `steps` steps, of which `start_step` were done before a resume."""
+        """Begins `epoch` (counted from 0) of `steps` steps; `start_step` of them are from before a resume."""
         self.epoch, self.steps, self.loss = epoch, steps, None
         self.step_in_epoch = self.start_step = start_step
         self.epoch_began = time.monotonic()
@@ -133,12 +133,12 @@ class Progress:
             self.header_printed = True
         cells = (
             f"{self.epoch + 1}/{self.epochs}",
-            _number(metrics.get("train/loss")),
-            _percent(metrics.get("train/accuracy")),
-            _number(metrics.get("val/loss")),
-            _percent(metrics.get("val/accuracy")),
-            _number(metrics.get("lr"), ".3g"),
-            _number(metrics.get("seconds"), ".1f"),
+            number(metrics.get("train/loss")),
+            percent(metrics.get("train/accuracy")),
+            number(metrics.get("val/loss")),
+            percent(metrics.get("val/accuracy")),
+            number(metrics.get("lr"), ".3g"),
+            number(metrics.get("seconds"), ".1f"),
         )
         self._print_row(cells, mark="  best" if best else "")
 
@@ -173,135 +173,18 @@ class Progress:
         done = self.epoch + self.step_in_epoch / max(self.steps, 1)
         if done <= done_before:
             return ""
-        return f"{_duration(round((now - began) / (done - done_before) * (self.epochs - done)))} left"
+        return f"{duration(round((now - began) / (done - done_before) * (self.epochs - done)))} left"
 
 
-def result_table(result: dict[str, Any], folder: Path, console: "Console | None" = None) -> None:
-    """Prints the closing table of a run: accuracy and loss of each split, at the last and the best epoch.
-
-    result: the content of the run's result file; a split without values has no row. Beneath come time,
-    speed, device and parameters, and on a line of its own, whole, the run's folder.
-    """
-    console = console or _console()
-    table = _table(console)
-    last, best = result["metrics"]["last"], result["metrics"]["best"] or {}
-    table.add_column("")
-    for name, metrics in (("last", last), ("best", best)):
-        epoch = f" (epoch {metrics['epoch'] + 1})" if "epoch" in metrics else ""
-        table.add_column(f"{name}{epoch}\naccuracy", justify="right")
-        table.add_column("\nloss", justify="right")
-    for split in ("train", "val", "test"):
-        if f"{split}/loss" in last or f"{split}/loss" in best:
-            cells = []
-            for metrics in (last, best):
-                cells += [_percent(metrics.get(f"{split}/accuracy")), _number(metrics.get(f"{split}/loss"))]
-            table.add_row(split, *cells)
-    _print_table(console, table)
-    facts = [
-        _duration(result["seconds"]),
-        f"{result['images_per_second']:,.0f} images/s" if result["images_per_second"] else "",
-        f"{result['device']}, {result['precision']}",
-        f"{result['parameters']:,} parameters",
-    ]
-    _print_line(console, "   ".join(fact for fact in facts if fact))
-    if result["stopped"]:
-        _print_line(console, f"Stopped by {result['stopped']} after epoch {last['epoch'] + 1}")
-    if result["selected_on_test"]:
-        _print_line(console, "The best epoch was chosen on the test set: its test accuracy is too favourable")
-    _print_line(console, str(folder))
-
-
-def sweep_table(rows: list[dict[str, Any]], varied: list[str], console: "Console | None" = None) -> None:
-    """Prints the table of a multirun: a row a run, the best validation accuracy first and marked with *.
-
-    varied: the keys that differ between the runs, a column each. A failed run shows the first line of its
-    error, beneath the table, instead of numbers. The last line is the best run's folder.
-    """
-    from rich.text import Text
-
-    console = console or _console()
-    table = _table(console)
-    for name in ("", *_short(varied)):
-        table.add_column(name, overflow="fold")
-    for name in ("val\nacc", "train\nacc", "test\nacc", "train\nloss", "test\nloss", "\nminutes"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("status", no_wrap=True)
-    ordered = sorted(rows, key=_by_accuracy, reverse=True)
-    best = next((row for row in ordered if _by_accuracy(row) > -math.inf), None)
-    for row in ordered:
-        numbers = [
-            _percent(row["best_val_accuracy"]),
-            _percent(row["best_train_accuracy"]),
-            _percent(row["best_test_accuracy"]),
-            _number(row["best_train_loss"]),
-            _number(row["best_test_loss"]),
-            _number(row["seconds"] and row["seconds"] / 60, ".1f"),
-        ]
-        if row["error"]:
-            numbers = [""] * len(numbers)
-        values = [str(row["overrides"].get(key, MISSING)) for key in varied]
-        # Text, not str: brackets in an override are no markup
-        cells = [Text(cell) for cell in ("*" if row is best else "", *values, *numbers, row["status"])]
-        table.add_row(*cells, style="bold green" if row is best else "red" if row["error"] else None)
-    _print_table(console, table)
-    # in a column of the table a message would squeeze all others
-    for row in ordered:
-        if row["error"]:
-            which = " ".join(f"{key}={row['overrides'].get(key, MISSING)}" for key in varied)
-            _print_line(console, f"{which}: {row['error'].strip().splitlines()[0]}")
-    if best is not None:
-        _print_line(console, str(best["folder"]))
-
-
-def _short(keys: list[str]) -> list[str]:
-    """`optimizer.lr` becomes `lr` wherever no other key ends in the same word."""
-    leaves = [key.rsplit(".", 1)[-1] for key in keys]
-    return [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)]
-
-
-def _by_accuracy(row: dict[str, Any]) -> float:
-    accuracy = row["best_val_accuracy"]
-    return -math.inf if row["error"] or accuracy is None or math.isnan(accuracy) else accuracy
-
-
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console()
-
-
-def _table(console: "Console") -> "Table":
-    from rich import box
-    from rich.table import Table
-
-    # in a pipe or a log the columns alone are the easiest to read and to cut
-    style = box.SIMPLE_HEAD if console.is_terminal else None
-    return Table(box=style, header_style="bold", padding=(0, 1, 0, 0), pad_edge=False)
-
-
-def _print_table(console: "Console", table: "Table") -> None:
-    from rich.measure import Measurement
-
-    natural = Measurement.get(console, console.options.update(width=10_000), table)
-    # a file has no width, and a narrow terminal may break lines, but no column is ever cut away
-    width = max(console.width, natural.minimum) if console.is_terminal else natural.maximum
-    console.print(table, width=width, soft_wrap=True)
-
-
-def _print_line(console: "Console", line: str) -> None:
-    """As it is: not wrapped, not cut, so that a path can be copied."""
-    console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-def _percent(fraction: float | None) -> str:
+def percent(fraction: float | None) -> str:
     return MISSING if fraction is None else f"{100 * fraction:.2f} %"
 
 
-def _number(value: float | None, form: str = ".4f") -> str:
+def number(value: float | None, form: str = ".4f") -> str:
     return MISSING if value is None else format(value, form)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.3g} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -11,13 +11,17 @@ from typing import Any
 
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from iolaus.checkpoint import LAST, RESULTS, read_json
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
+COLUMNS = (
+    "best_train_accuracy", "best_val_accuracy", "best_test_accuracy", "best_train_loss", "best_val_loss", "best_test_loss",
+)  # fmt: skip
 
 
 class ExperimentsSource(FileConfigSource):
@@ -62,7 +66,7 @@ class Folders(Callback):
         folder = find_unfinished(config.resume) if config.get("resume") else None
         if folder is None or not is_run(folder):  # run.py refuses to resume what is no run
             folder = claim(Path(config.hydra.run.dir))
-        with read_write(config), open_dict(config):
+        with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.run.dir = str(folder)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -77,8 +81,8 @@ class Folders(Callback):
         folder = Path(config.hydra.sweep.dir)
         if not given and config.study is None:
             folder = OUTPUTS / study_name(sorted(str(o.input_line) for o in overrides), [str(o.input_line) for o in varied])
-            ours.append(f"hydra.sweep.dir={folder}")
-        with read_write(config), open_dict(config):
+            ours.append(f"hydra.sweep.dir={QuotedString(str(folder), Quote.double).with_quotes()}")
+        with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours]
             config.hydra.sweep.dir = str(folder)
 
@@ -86,7 +90,7 @@ class Folders(Callback):
         folder = Path(config.hydra.sweep.dir)
         rows = sweep_rows(folder)
         if rows:
-            from iolaus.display import sweep_table
+            from iolaus.tables import sweep_table
 
             sweep_table(rows, sorted({key for row in rows for key in row["overrides"]}))
             print(f"Runs: {folder}")
@@ -111,6 +115,15 @@ def claim(folder: Path) -> Path:
         except FileExistsError:
             number += 1
             candidate = folder.with_name(f"{folder.name}-{number}")
+
+
+def discard(folder: Path) -> None:
+    """Forget the folder of a run that can't be: its log, not opened yet, and the folder, if nothing is in it."""
+    for handler in list(logging.getLogger().handlers):
+        if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == folder.absolute():
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+    remove_empty(folder)
 
 
 def remove_empty(folder: Path) -> None:
@@ -140,18 +153,17 @@ def find_unfinished(resume: str) -> Path:
 
 
 def sweep_rows(folder: Path) -> list[dict[str, Any]]:
-    """One dict for each run below a sweep's folder: its results, and the overrides by which the runs differ."""
-    from omegaconf import OmegaConf
-
+    """One dict for each run below a sweep's folder: the columns of its table, and the overrides that vary."""
     rows: list[dict[str, Any]] = []
     for path in sorted(folder.glob(f"*/{RESULTS}")):
-        written = OmegaConf.to_container(OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
-        overrides = dict(str(o).lstrip("+~").partition("=")[::2] for o in written)  # type: ignore[union-attr]
-        rows.append({**read_json(path), "overrides": overrides, "folder": str(path.parent)})
-    constant = {
-        key for row in rows for key in row["overrides"]
-        if len(rows) > 1 and len({r["overrides"].get(key) for r in rows}) == 1
-    }  # fmt: skip
-    for row in rows:
-        row["overrides"] = {k: v for k, v in row["overrides"].items() if k not in constant}
+        written: Any = OmegaConf.to_container(OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
+        overrides = dict(o.lstrip("+~").partition("=")[::2] for o in written)
+        result = read_json(path)
+        columns = {name: result.get(name) for name in (*COLUMNS, "seconds", "status", "error")}
+        rows.append({**columns, "overrides": overrides, "folder": str(path.parent)})
+    if len(rows) > 1:
+        for key in list(rows[0]["overrides"]):
+            if len({row["overrides"].get(key) for row in rows}) == 1:
+                for row in rows:
+                    del row["overrides"][key]
     return rows

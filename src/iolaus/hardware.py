@@ -65,8 +65,8 @@ def device_name(device: torch.device) -> str:
 
 def versions() -> dict[str, str]:
     """Python's, and those of the packages that a result depends on."""
-    found = {"python": platform.python_version()}
-    for package in ("iolaus", "torch", "torchvision", "timm", "hydra-core", "numpy"):
+    found = {"python": platform.python_version(), "torch": torch.__version__}  # with the build: +cu132, +cpu
+    for package in ("iolaus", "torchvision", "timm", "hydra-core", "numpy"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from iolaus.schedules import Schedule, steps_at
 from iolaus.seeds import STEP, seed_device, seed_of
-from iolaus.stopping import NonFiniteLoss
+from iolaus.stopping import NonFiniteLoss, best_epoch
 
 Metrics = dict[str, float]
 
@@ -73,16 +73,16 @@ class State:
 
 def train(
     learner: Learner, data: Any, settings: Any, state: State, *, seed: int, should_stop: Callable[[list[Metrics]], bool],
-    save: Callable[[], None], tracker: Any, progress: Any, interrupted: Callable[[], bool],
+    objective: str, save: Callable[[], None], tracker: Any, progress: Any, interrupted: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Train from where `state` stands to the last epoch, or to an early stop, or to an interruption.
 
-    data: data.open.Datasets; settings: config.Trainer; should_stop: a rule over the history; save: called after each
+    data: data.open.Datasets; settings: config.Trainer; should_stop: a rule over the history; objective: the metric of
+    the best epoch; save: called after each
     epoch, and within one when `interrupted()` says that the run has to end. Raises NonFiniteLoss.
     """
     while state.epoch < settings.epochs and not should_stop(state.history) and not interrupted():
         batch_size, steps = steps_at(state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule)
-        lrs = [group["lr"] for group in learner.optimizer.param_groups]
         first_step = state.step - len(state.losses)
 
         progress.start_epoch(state.epoch, steps, len(state.losses))
@@ -90,22 +90,21 @@ def train(
         if len(state.losses) < steps:
             return save()
 
+        lrs = [group["lr"] for group in learner.optimizer.param_groups]  # as they stand at the end of the epoch
         val, val_losses = evaluate(learner, data.val, settings.eval_batch_size)
-        finite = [loss for loss in state.losses if math.isfinite(loss)]
         metrics = {
             "epoch": state.epoch, "step": state.step,
-            "train/loss": sum(finite) / len(finite), "train/accuracy": sum(state.correct) / (steps * batch_size),
+            "train/loss": finite_mean(state.losses), "train/accuracy": sum(state.correct) / (steps * batch_size),
             **{f"val/{name}": value for name, value in val.items()},
-            "train/grad_norm": sum(state.norms) / len(state.norms),
+            "train/grad_norm": finite_mean(state.norms),
             "lr": lrs[0], **{f"lr/{i}": lr for i, lr in enumerate(lrs[1:], 1)},
             "batch_size": batch_size, "seconds": state.seconds,
             "images_per_second": steps * batch_size / state.seconds,
         }  # fmt: skip
         learner.schedule.after_epoch(metrics)
         log_epoch(tracker, metrics, state.losses, val_losses, first_step, settings.log_every)
-        progress.end_epoch(metrics)
-
         state.history.append(metrics)
+        progress.end_epoch(metrics, best=best_epoch(state.history, objective) == state.epoch)
         state.epoch, state.losses, state.correct, state.norms, state.seconds = state.epoch + 1, [], [], [], 0.0
         save()
 
@@ -123,7 +122,7 @@ def train_epoch(
     done = len(state.losses)
     for images, targets in data.batches(batch_size, state.epoch, train=True, start=done):
         seed_device(seed_of(seed, state.step, STEP), learner.device)
-        log_now = state.step % log_every == 0
+        log_now = (done + len(losses)) % log_every == 0
         loss, hits, norm = train_step(learner, images, targets, want_norm=log_now)
         losses.append(loss)
         correct.append(hits)
@@ -198,17 +197,22 @@ def check_finite(losses: list[Tensor], state: State, learner: Learner, look_at: 
     return values[-1]
 
 
+def finite_mean(values: list[float]) -> float:
+    """Mean without the infinities of fp16 steps that overflowed and were skipped; infinite if there is nothing else."""
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.inf
+
+
 def log_epoch(
     tracker: Any, metrics: Metrics, losses: list[float], val_losses: list[float], first_step: int, log_every: int
 ) -> None:
     """Hand an epoch to the trackers: batch losses at their steps, those of validation spread over the epoch's steps."""
-    steps, last = len(losses), first_step + len(losses)
+    steps = len(losses)
     rows: dict[int, Metrics] = {}
-    for step in range(first_step, last):
-        if step % log_every == 0:
-            rows.setdefault(step + 1, {})["train/batch_loss"] = losses[step - first_step]
+    for i in range(0, steps, log_every):
+        rows.setdefault(first_step + i + 1, {})["train/batch_loss"] = losses[i]
     for i, loss in enumerate(val_losses, 1):
         rows.setdefault(first_step + max(1, steps * i // len(val_losses)), {})["val/batch_loss"] = loss
-    rows.setdefault(last, {}).update(metrics)
     for step in sorted(rows):
         tracker.log(rows[step], step)
+    tracker.log(metrics, first_step + steps)

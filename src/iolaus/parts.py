@@ -2,8 +2,10 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -76,7 +78,7 @@ def build_model(node: dict[str, Any], data: Datasets, seed: int, device: torch.d
         with torch.no_grad():
             shape = tuple(model(torch.zeros(2, channels, size, size, device=device)).shape)
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise config.ConfigError(f"model: {name} does not take {channels}x{size}x{size} images ({first_line(error)}); "
+        raise config.ConfigError(f"model: {name} does not take {channels}x{size}x{size} images ({config.first_line(error)}); "
                                  "try another model.image_size or model.in_channels") from error  # fmt: skip
     if shape != (2, num_classes):
         raise config.ConfigError(f"model: {name} gives {shape} for two images, not (2, {num_classes})")
@@ -84,15 +86,18 @@ def build_model(node: dict[str, Any], data: Datasets, seed: int, device: torch.d
 
 
 def build_losses(node: dict[str, Any], num_classes: int, device: torch.device) -> tuple[LossFn, LossFn]:
-    """(training, evaluation) loss, tried on two made-up rows."""
+    """(training, evaluation) loss, tried on made-up rows: more than classes, so that no shape fits by accident."""
     settings, node = config.split_node("loss", node)
     criterion = config.build("loss", node).to(device)
     loss_fns = loss_functions(criterion, settings.one_hot, num_classes)
+    rows = num_classes + 1
+    logits, indices = torch.zeros(rows, num_classes, device=device), torch.zeros(rows, dtype=torch.int64, device=device)
     try:
-        loss = loss_fns[0](torch.zeros(2, num_classes, device=device), torch.zeros(2, dtype=torch.int64, device=device))
+        with warnings.catch_warnings(action="ignore"):  # of the broadcasting that is about to fail
+            loss = loss_fns[0](logits, indices)
     except (RuntimeError, ValueError, TypeError) as error:
         targets = "one-hot targets" if settings.one_hot else "class indices as targets"
-        raise config.ConfigError(f"loss: {type(criterion).__name__} does not take {targets} ({first_line(error)}); "
+        raise config.ConfigError(f"loss: {type(criterion).__name__} does not take {targets} ({config.first_line(error)}); "
                                  f"try loss.one_hot={str(not settings.one_hot).lower()}") from error  # fmt: skip
     if loss.ndim:
         raise config.ConfigError(f"loss.reduction={node.get('reduction')}: must give one number; allowed: mean, sum")
@@ -102,7 +107,7 @@ def build_losses(node: dict[str, Any], num_classes: int, device: torch.device) -
 def build_optimizer(node: dict[str, Any], model: nn.Module) -> torch.optim.Optimizer:
     """The optimizer over the model's trained parameters, in its fused form where there is one."""
     factory = config.factory("optimizer", node)
-    with problems_of("optimizer"):
+    with problems_of("optimizer", node):
         return factory(optim.trainable(model), **optim.fused_by_default(factory.func, factory.keywords))
 
 
@@ -124,14 +129,10 @@ def build_schedule(
     return schedules.Schedule(scheduler, scheduling.interval, scheduling.monitor if plateau else None)
 
 
-def first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
 @contextlib.contextmanager
-def problems_of(key: str) -> Iterator[None]:
-    """Errors that a config value has caused, as ConfigErrors that name the key."""
+def problems_of(key: str, node: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Errors that a config value has caused, as ConfigErrors that name the key (see config.value_error)."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        raise config.value_error(key, error) from error
+        raise config.value_error(key, error, node) from error

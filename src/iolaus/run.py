@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from iolaus import checkpoint, config, folders
 from iolaus.stopping import NonFiniteLoss, best_epoch
@@ -22,24 +24,36 @@ log = logging.getLogger("iolaus")
 def run(cfg: DictConfig) -> float:
     """Train as `cfg` says, or resume, in Hydra's output folder. Returns the objective at the last epoch.
 
-    Raises ConfigError, and leaves no folder, when the configuration or the data can't be used. NonFiniteLoss, and
-    SystemExit (130 after Ctrl-C, 143 after SIGTERM), leave a folder; after a signal `resume=FOLDER` continues.
+    What a person's input has caused leaves no folder and ends a single run with SystemExit(2) from ConfigError;
+    NonFiniteLoss ends it with SystemExit(1), a signal with 130 (Ctrl-C) or 143 (SIGTERM), after which
+    `resume=FOLDER` continues. In a sweep the two errors are raised as they are, and its other runs go on.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    try:
+        return prepare_and_train(cfg, Path(HydraConfig.get().runtime.output_dir))
+    except (config.ConfigError, NonFiniteLoss) as error:
+        if not sweeping:  # an exit, as Hydra would put a line of its own before an error's
+            raise SystemExit(2 if isinstance(error, config.ConfigError) else 1) from error
+        for line in config.explain(error):  # Hydra shows only the first error of a sweep, and at its end
+            print(f"iolaus: {line}", file=sys.stderr)
+        raise
+
+
+def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
+    """The run itself. Raises ConfigError, with the empty folder removed, before anything is written into it."""
     try:
         cfg = resumed(cfg) if cfg.get("resume") else cfg
-        plain: Any = OmegaConf.to_container(cfg, resolve=True)
-        config.check(plain)
+        if (objective := already_done(cfg, folder)) is not None:
+            return objective
+        plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+        config.check(plain, copies=config.interpolated(cfg))
         from iolaus.parts import build_parts  # torch, and what the run needs of the rest, not before the checks
 
         parts = build_parts(plain)
         state = restore(parts, folder)
-    except config.ConfigError as error:
-        folders.remove_empty(folder)
-        if HydraConfig.get().mode == RunMode.MULTIRUN:  # the sweep goes on, and at its end shows only the first error
-            for problem in error.problems:
-                log.error(problem)
-        raise
+    except (config.ConfigError, OmegaConfBaseException) as error:
+        folders.discard(folder)
+        raise error if isinstance(error, config.ConfigError) else config.ConfigError(*config.explain(error)) from error
     write_hydra(folder, cfg)
     return train(parts, state, folder, plain)
 
@@ -48,6 +62,7 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
     """Train from `state` on, evaluate on test, write and show the results. Returns the objective."""
     from iolaus import display, loop, results
     from iolaus.curves import draw_curves
+    from iolaus.tables import result_table
 
     learner, settings, resuming = parts.learner, parts.settings, state.step > 0
     name = plain["model"].get("name") or type(learner.model).__name__
@@ -68,7 +83,7 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
         with stop_on_signals() as received, display.progress(settings.epochs) as progress:
             loop.train(
                 learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=parts.should_stop,
-                save=save, tracker=tracker, progress=progress, interrupted=lambda: bool(received),
+                objective=parts.launch.objective, save=save, tracker=tracker, progress=progress, interrupted=lambda: bool(received),
             )  # fmt: skip
         if received and state.epoch < settings.epochs and not parts.should_stop(state.history):
             log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
@@ -80,11 +95,12 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
         raise
     finally:
         tracker.close()
+        parts.data.close()
     title = f"{name} on {folder_name(plain['dataset'])}, {type(learner.optimizer).__name__}, seed {parts.launch.seed}"
     draw_curves(state.history, folder / checkpoint.CURVES, title, best_epoch=int(metrics["best"]["epoch"]))
     result = results.finished(parts, state, metrics, plain)
     checkpoint.write_json(folder / checkpoint.RESULTS, result)  # last of all: it marks the run as finished
-    display.result_table(result, shown(folder))
+    result_table(result, shown(folder))
     return result["objective"]["value"]
 
 
@@ -102,6 +118,23 @@ def resumed(cfg: DictConfig) -> DictConfig:
     if checkpoint.read_json(folder / checkpoint.RESULTS).get("status") == "finished":
         raise config.ConfigError(f"resume={cfg.resume}: the run is finished, see {folder / checkpoint.RESULTS}")
     return OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[return-value]
+
+
+def already_done(cfg: DictConfig, folder: Path) -> float | None:
+    """The objective of a finished run of this very configuration in `folder`, which is a job of a repeated sweep's.
+
+    Raises ConfigError when the folder holds a run of another configuration: that one is not written over.
+    """
+    if not folders.is_run(folder):
+        return None
+    if OmegaConf.load(folder / ".hydra" / "config.yaml") != cfg:
+        raise config.ConfigError(f"study={cfg.study}: {shown(folder)} holds a run of another configuration; "
+                                 "choose another study=NAME, or remove that folder")  # fmt: skip
+    result = checkpoint.read_json(folder / checkpoint.RESULTS)
+    if result.get("status") != "finished":
+        return None
+    log.info("%s is finished already", shown(folder))
+    return result["objective"]["value"]
 
 
 def restore(parts: Any, folder: Path) -> Any:

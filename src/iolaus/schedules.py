@@ -7,19 +7,19 @@ from typing import Any
 TOTALS = ("total_steps", "T_max", "total_iters")  # what torch's schedulers call their length
 
 
-def batch_size_at(epoch: int, initial: int, schedule: Mapping[int, int]) -> int:
+def batch_size_at(epoch: int, initial: int, schedule: Mapping[int, int] | None) -> int:
     """The batch size of an epoch (from 0): that of the last entry {epoch: size} at or before it, else `initial`."""
-    past = [start for start in schedule if start <= epoch]
-    return schedule[max(past)] if past else initial
+    past = [start for start in schedule or {} if start <= epoch]
+    return schedule[max(past)] if schedule and past else initial
 
 
-def steps_at(epoch: int, count: int, initial: int, schedule: Mapping[int, int]) -> tuple[int, int]:
+def steps_at(epoch: int, count: int, initial: int, schedule: Mapping[int, int] | None) -> tuple[int, int]:
     """(batch size, steps) of an epoch over `count` images in full batches; a batch is never larger than the data."""
     size = min(batch_size_at(epoch, initial, schedule), count)
     return size, count // size
 
 
-def total_steps(epochs: int, count: int, initial: int, schedule: Mapping[int, int]) -> int:
+def total_steps(epochs: int, count: int, initial: int, schedule: Mapping[int, int] | None) -> int:
     """Optimizer steps of a whole run under a batch-size schedule."""
     return sum(steps_at(epoch, count, initial, schedule)[1] for epoch in range(epochs))
 

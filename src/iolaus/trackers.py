@@ -29,7 +29,7 @@ class Tracker(Protocol):
 
 
 class Several:
-    """Sends every call to all trackers; one that raises is named in a warning and dropped, the run goes on."""
+    """Sends every call to all trackers. One that raises is named in a warning and dropped."""
 
     def __init__(self, trackers: Iterable[Tracker]):
         self.trackers = list(trackers)
@@ -57,7 +57,9 @@ class Several:
 
 
 class JSONL:
-    """One JSON object a line: `{"step": step, **metrics}`, written out at once.
+    """One JSON object a line for each epoch, `{"step": step, **metrics}`, written out at once.
+
+    What is logged within an epoch (metrics without "epoch") is left to the other trackers.
 
     The file is first written anew from `history`, the lines up to the checkpoint, so that after a resume
     it holds each of them once. A NaN or an infinity is written as Python's `json` does, and reads back there.
@@ -73,8 +75,9 @@ class JSONL:
         self.file = path.open("a", encoding="utf-8")
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        self.file.write(json.dumps({"step": step, **metrics}) + "\n")
-        self.file.flush()
+        if "epoch" in metrics:
+            self.file.write(json.dumps({"step": step, **metrics}) + "\n")
+            self.file.flush()
 
     def text(self, name: str, value: str) -> None:
         pass
@@ -154,7 +157,7 @@ class WandB:
             with _no_keyboard():
                 self.run = wandb.init(
                     project=project,
-                    mode=mode,
+                    mode=mode,  # type: ignore[arg-type]
                     name=name or folder.resolve().name,
                     group=group,
                     config=config,
@@ -164,12 +167,12 @@ class WandB:
                     reinit="finish_previous",  # a run left open in this process must not take our numbers
                     settings=settings,
                 )
+            if mode == "online":
+                logger.info("wandb shows this run at %s", self.run.url)
 
         if mode == "online":
             try:
-                start("online")
-                logger.info("wandb shows this run at %s", self.run.url)
-                return
+                return start("online")
             except Exception as error:
                 logger.warning("wandb cannot go online, so this run is kept offline: %s", _first_line(error))
                 self._guard(_forget_failed_start)
@@ -214,7 +217,7 @@ def _kept_id(path: Path) -> str:
 
 @contextmanager
 def _no_keyboard() -> Iterator[None]:
-    """Nothing inside can wait for somebody to type: standard input is empty."""
+    """Nothing inside can wait for somebody to type: standard input is empty, whatever wandb asks."""
     stdin = sys.stdin
     with open(os.devnull, encoding="utf-8") as nothing:
         sys.stdin = nothing

@@ -29,6 +29,11 @@ class Datasets:
     description: str
     selected_on_test: bool
 
+    def close(self) -> None:
+        """End the processes that read images, if there are any."""
+        for split in (self.train, self.val, self.test):
+            split.close()
+
 
 def input_shape(source: Source, dataset: Any, model: Any) -> tuple[int, int]:
     """(channels, size) of the images that reach the model: what it wants, else what the dataset gives.

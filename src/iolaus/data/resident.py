@@ -57,3 +57,6 @@ class Resident:
             if drawn is not None:
                 images = self.augmentation.apply(images, drawn[part])
             yield normalise(images, self.mean, self.std), self.targets[chosen]
+
+    def close(self) -> None:
+        """Nothing to end: the images are freed with the object."""

@@ -19,6 +19,10 @@ from torch import Tensor
 from iolaus.data.shape import from_pil, to_shape
 
 DOWNLOAD_TIMEOUT_SECONDS = 30.0
+LAYOUTS = {
+    "MNIST": "MNIST/raw/*-ubyte", "FashionMNIST": "FashionMNIST/raw/*-ubyte", "CIFAR10": "cifar-10-batches-py/",
+    "CIFAR100": "cifar-100-python/", "OxfordIIITPet": "oxford-iiit-pet/{images,annotations}/",
+}  # fmt: skip
 
 
 @dataclass
@@ -164,9 +168,11 @@ def from_torchvision(name: str, root: str, download: bool = False) -> Source:
     except (RuntimeError, OSError) as error:
         if not existed and Path(root).is_dir() and not any(Path(root).iterdir()):
             Path(root).rmdir()
-        problem = f"download failed ({error}); try again, or put the files" if download else (
-            "not found or damaged; get it with dataset.download=true, or put it")  # fmt: skip
-        raise ValueError(f"{name} in root={Path(root).absolute()}: {problem} there in torchvision's layout") from error
+        there = f"in {Path(root).absolute()}, as {LAYOUTS.get(name, 'in the layout of torchvision')}"
+        if download:
+            raise ValueError(f"{name}: download failed ({error}); try again, or put the files {there}") from error
+        raise ValueError(f"root={root}: {name} is missing or damaged; get it by dataset.download=true, or put it {there}"
+                         ) from error  # fmt: skip
     finally:
         socket.setdefaulttimeout(timeout)
 

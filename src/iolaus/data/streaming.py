@@ -62,3 +62,10 @@ class Streaming:
                 here = drawn[k * batch_size : k * batch_size + len(part)]
                 images = self.augmentation.apply(images, here.to(self.device, non_blocking=True))
             yield normalise(images, self.mean, self.std), self.targets[part].to(self.device, non_blocking=True)
+
+    def close(self) -> None:
+        """End the worker processes. Left to the garbage collector they can wait for seconds, and in a sweep pile up."""
+        iterator = getattr(self.loader, "_iterator", None)
+        if iterator is not None:
+            iterator._shutdown_workers()
+            self.loader._iterator = None

@@ -1,0 +1,174 @@
+"""A run that was cut off and resumed is the uninterrupted run, bit for bit."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY
+
+# momentum, dropout, both kinds of scheduler, early stopping, a batch-size schedule, augmentation: all at once or in turn
+CASES = {
+    "momentum, dropout, cosine, batch-size schedule": (
+        "optimizer=sgd", "model.dropout=0.5", "scheduler=cosine", "trainer.batch_size_schedule={1: 8, 3: 24}",
+    ),
+    "plateau and early stopping": (
+        "optimizer=adamw", "scheduler=plateau", "scheduler.patience=0", "early_stopping=patience",
+        "early_stopping.patience=3", "augmentation=basic", "dataset.mirror=true",
+    ),
+    "step per epoch, rmsprop, mse, clipping": (
+        "optimizer=rmsprop", "scheduler=step", "scheduler.step_size=2", "loss=mse", "trainer.grad_clip_norm=0.1",
+    ),
+    "bf16, one cycle": ("trainer.precision=bf16", "scheduler=one_cycle", "optimizer=adam", "model.dropout=0.2"),
+    "streaming with workers": ("dataset.residency=streaming", "dataset.num_workers=2", "scheduler=cosine"),
+}  # fmt: skip
+BASE = (*TINY, "dataset.train_count=60", "trainer.epochs=5", "model=cnn", "model.widths=[8]", "trainer.log_every=1")
+TIMES = ("seconds", "images_per_second")
+
+
+def what_counts(folder: Path) -> dict:
+    results = json.loads((folder / "results.json").read_text())
+    history = [{k: v for k, v in metrics.items() if k not in TIMES} for metrics in results["history"]]
+    metrics = {w: {k: v for k, v in m.items() if k not in TIMES} for w, m in results["metrics"].items()}
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "history": history, "metrics": metrics, "steps": results["steps"], "epochs": results["epochs"],
+        "stopped": results["stopped"], "jsonl": [{k: v for k, v in line.items() if k not in TIMES} for line in lines],
+    }  # fmt: skip
+
+
+def assert_same(a: object, b: object) -> None:
+    """Equality of nested containers of tensors, bit for bit."""
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_same(one, other)
+    else:
+        assert a == b
+
+
+def assert_same_checkpoints(one: Path, other: Path) -> None:
+    a, b = (torch.load(folder / "last.pt", weights_only=True)["learner"] for folder in (one, other))
+    assert_same(a, b)
+    a, b = (torch.load(folder / "best.pt", weights_only=True)["model"] for folder in (one, other))
+    assert_same(a, b)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("arguments", CASES.values(), ids=CASES.keys())
+@pytest.mark.parametrize("saves_before_the_kill", [1, 2, 4])
+def test_a_resumed_run_equals_the_uninterrupted_one(command, monkeypatch, arguments, saves_before_the_kill):
+    from iolaus import checkpoint
+
+    whole = command(*BASE, *arguments, "hydra.run.dir=outputs/whole")
+    assert whole.status == 0, whole.err
+
+    original, saves = checkpoint.save, []
+
+    def save(path: Path, state: dict) -> None:
+        original(path, state)
+        saves.append(path)
+        if [p.name for p in saves].count("last.pt") == saves_before_the_kill:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with pytest.raises(Killed):
+        command(*BASE, *arguments, "hydra.run.dir=outputs/cut")
+    monkeypatch.setattr(checkpoint, "save", original)
+    resumed = command("resume=outputs/cut")
+
+    assert resumed.status == 0, resumed.err
+    cut, uncut = resumed.cwd / "outputs" / "cut", resumed.cwd / "outputs" / "whole"
+    assert what_counts(cut) == what_counts(uncut)
+    assert_same_checkpoints(cut, uncut)
+
+
+@pytest.mark.parametrize("step", [1, 2, 5, 7])
+def test_a_signal_in_the_middle_of_an_epoch_keeps_the_steps_done(command, monkeypatch, step):
+    from iolaus import loop
+
+    arguments = (*BASE, "model.dropout=0.5", "optimizer=sgd", "augmentation=basic", "tracker=tensorboard")
+    command(*arguments, "hydra.run.dir=outputs/whole")
+
+    original, steps = loop.train_step, []
+
+    def interrupted_step(*args, **kwargs):
+        steps.append(1)
+        if len(steps) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", interrupted_step)
+    stopped = command(*arguments, "hydra.run.dir=outputs/cut")
+    assert stopped.status == 143
+    assert "python train.py resume=outputs/cut" in stopped.err
+    assert len(steps) == step
+
+    resumed = command("resume=last")
+    assert resumed.status == 0, resumed.err
+    cut, uncut = resumed.cwd / "outputs" / "cut", resumed.cwd / "outputs" / "whole"
+    assert what_counts(cut) == what_counts(uncut)
+    assert_same_checkpoints(cut, uncut)
+    assert len(steps) == what_counts(uncut)["steps"]  # none was taken twice
+
+
+def test_kill_minus_9_loses_nothing(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, str(ROOT / "train.py")]
+    arguments = [*BASE, "trainer.epochs=60", "model.dropout=0.5", "dataset.train_count=600"]
+    process = subprocess.Popen([*run, *arguments, "hydra.run.dir=outputs/cut"], cwd=tmp_path, env=environment,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    log = tmp_path / "outputs" / "cut" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 3):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = len(log.read_text().splitlines())
+    assert 3 <= done < 60
+
+    for arguments in (["resume=outputs/cut"], [*arguments, "hydra.run.dir=outputs/whole"]):
+        subprocess.run([*run, *arguments], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    cut, uncut = tmp_path / "outputs" / "cut", tmp_path / "outputs" / "whole"
+    assert what_counts(cut) == what_counts(uncut)
+    assert_same_checkpoints(cut, uncut)
+
+
+def test_resume_refuses_a_finished_run_other_overrides_and_a_damaged_checkpoint(command):
+    command(*TINY, "hydra.run.dir=outputs/done")
+    assert "is finished" in command("resume=outputs/done").err
+    assert "drop trainer.epochs=9" in command("resume=outputs/done", "trainer.epochs=9").err
+
+    folder = Path("outputs/done")
+    (folder / "results.json").unlink()
+    whole = (folder / "last.pt").read_bytes()
+    (folder / "last.pt").write_bytes(whole[: len(whole) // 2])
+    outcome = command("resume=outputs/done")
+    assert outcome.status == 2
+    assert "last.pt: the checkpoint is damaged" in outcome.err
+    assert (folder / "last.pt").read_bytes() == whole[: len(whole) // 2]
+    assert [p.name for p in Path("outputs").iterdir()] == ["done"]
+
+
+def test_a_run_that_was_cut_off_before_its_first_checkpoint_starts_anew(command):
+    command(*TINY, "hydra.run.dir=outputs/cut")
+    folder = Path("outputs/cut")
+    before = what_counts(folder)
+    for name in ("results.json", "last.pt", "best.pt"):
+        (folder / name).unlink()
+    assert command("resume=last").status == 0
+    assert what_counts(folder) == before

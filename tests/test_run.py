@@ -1,0 +1,166 @@
+"""What one command makes: the run folder, the results, the multirun, the help."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY
+
+SERIES = {
+    "train/grad_norm", "batch_size", "train/batch_loss", "train/loss", "train/accuracy",
+    "val/batch_loss", "val/loss", "val/accuracy", "lr",
+}  # fmt: skip
+
+
+@pytest.fixture
+def one_run(command):
+    return command(*TINY, "tracker=tensorboard", "trainer.epochs=3")
+
+
+def test_a_run_folder_holds_all_that_the_readme_names(one_run):
+    assert one_run.status == 0
+    (folder,) = one_run.runs
+    names = {p.name for p in folder.iterdir() if not p.name.startswith("events.out")}
+    assert names == {
+        ".hydra", "results.json", "metrics.jsonl", "best.pt", "last.pt", "run.log", "curves.png",
+    }  # fmt: skip
+    assert {p.name for p in (folder / ".hydra").iterdir()} == {"config.yaml", "hydra.yaml", "overrides.yaml"}
+    assert str(folder.relative_to(one_run.cwd)) in one_run.out.splitlines()[-1]
+
+
+def test_results_agree_with_the_history_line_by_line(one_run):
+    results = one_run.results
+    (folder,) = one_run.runs
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines == results["history"]
+    assert [line["epoch"] for line in lines] == [0, 1, 2]
+    assert results["best_train_loss"] == min(line["train/loss"] for line in lines)
+    assert results["best_val_accuracy"] == max(line["val/accuracy"] for line in lines)
+    assert results["best_test_accuracy"] == results["metrics"]["best"]["test/accuracy"]
+    assert results["objective"] == {"name": "val/accuracy", "value": lines[-1]["val/accuracy"]}
+    assert results["config"]["trainer"]["epochs"] == 3
+    assert results["steps"] == 3
+    assert results["versions"]["torch"] == torch.__version__
+    assert results["peak_memory_bytes"] > 2**20
+    assert set(results) >= {"git", "device", "images_per_second", "seconds", "best_test_loss", "best_train_accuracy"}
+
+
+def test_tensorboard_holds_the_ten_series(one_run):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(one_run.runs[0]))
+    events.Reload()
+    assert set(events.Tags()["scalars"]) >= SERIES
+    assert "optimizer/text_summary" in events.Tags()["tensors"]
+    assert [e.value for e in events.Scalars("val/loss")] == pytest.approx(
+        [m["val/loss"] for m in one_run.results["history"]]
+    )
+
+
+def test_best_pt_gives_the_best_epochs_test_accuracy_again(one_run):
+    from iolaus import checkpoint, config, loop
+    from iolaus.parts import build_parts
+
+    results = one_run.results
+    parts = build_parts(results["config"])
+    saved = checkpoint.load(one_run.runs[0] / "best.pt")
+    parts.learner.model.load_state_dict(saved["model"])
+    metrics, _ = loop.evaluate(parts.learner, parts.data.test, 500)
+    assert metrics["accuracy"] == results["metrics"]["best"]["test/accuracy"]
+    assert metrics["loss"] == pytest.approx(results["metrics"]["best"]["test/loss"])
+    assert saved["metrics"] == results["history"][results["metrics"]["best"]["epoch"]]
+    assert isinstance(parts.settings, config.Trainer)
+
+
+def test_selecting_on_test_is_possible_and_said(command):
+    outcome = command(*TINY, "dataset.validation=test")
+    results = outcome.results
+    assert results["selected_on_test"] is True
+    assert results["metrics"]["last"]["test/loss"] == results["metrics"]["last"]["val/loss"]
+    assert "test set" in outcome.out
+
+
+def test_the_saved_config_is_the_composed_one(one_run):
+    saved = yaml.safe_load((one_run.runs[0] / ".hydra" / "config.yaml").read_text())
+    assert saved["trainer"]["epochs"] == 3
+    assert saved["dataset"]["size"] == 8
+    assert yaml.safe_load((one_run.runs[0] / ".hydra" / "overrides.yaml").read_text())[-1] == "trainer.epochs=3"
+
+
+def test_two_runs_of_one_second_get_two_folders(command):
+    for _ in range(2):
+        outcome = command(*TINY, "hydra.run.dir=outputs/same")
+    assert [run.name for run in outcome.runs] == ["same", "same-2"]
+
+
+def test_a_multirun_runs_each_in_its_folder_and_ends_in_one_table(command):
+    outcome = command(*TINY, "-m", "optimizer.lr=0.1,0.05", "+optimizer=sgd")
+
+    assert outcome.status == 2  # `optimizer` is in the defaults: Hydra refuses to add it
+    outcome = command(*TINY, "-m", "optimizer.lr=0.1,0.05", "optimizer=sgd")
+    assert outcome.status == 0
+    assert [run.name for run in outcome.runs] == ["optimizer.lr=0.05", "optimizer.lr=0.1"]
+    assert outcome.runs[0].parent.name.startswith("optimizer.lr=0.1,0.05-")
+    table = outcome.out[outcome.out.rindex("status") :]
+    assert "0.05" in table
+    assert table.count("finished") == 2
+    lr = {json.loads((run / "results.json").read_text())["config"]["optimizer"]["lr"] for run in outcome.runs}
+    assert lr == {0.1, 0.05}
+
+
+def test_the_same_multirun_again_runs_nothing_anew(command):
+    first = command(*TINY, "-m", "seed=0,1")
+    written = [(run / "results.json").stat().st_mtime_ns for run in first.runs]
+    second = command(*TINY, "-m", "seed=0,1")
+    assert second.status == 0
+    assert [(run / "results.json").stat().st_mtime_ns for run in second.runs] == written
+    assert second.err.count("is finished already") == 2
+
+
+def test_a_study_is_not_written_over_by_another_configuration(command):
+    command(*TINY, "-m", "study=mine", "seed=0,1")
+    outcome = command(*TINY, "-m", "study=mine", "seed=0,1", "optimizer.lr=0.5")
+    assert outcome.status == 2
+    assert "another configuration" in outcome.err
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_status_1(command):
+    outcome = command(*TINY, "optimizer=sgd", "optimizer.lr=1e30", "trainer.epochs=4", "trainer.log_every=1")
+    assert outcome.status == 1
+    line = outcome.err.strip().splitlines()[-1]
+    assert line.startswith("iolaus: the training loss is ")
+    assert "epoch 2" in line or "epoch 3" in line
+    assert "step" in line
+    assert "optimizer.lr" in line
+    assert outcome.results["status"] == "failed"
+    assert outcome.results["error"] in line
+
+
+def test_help_explains_every_group_option_and_the_keys_that_people_type(command):
+    outcome = command("--help")
+    assert outcome.status == 0
+    for option in (ROOT / "conf").glob("*/*.yaml"):
+        assert option.parent.name in outcome.out
+        assert option.stem in outcome.out or option.stem == "default", option
+    for key in ("trainer.epochs", "trainer.batch_size_schedule", "dataset.validation", "early_stopping.monitor", "resume"):
+        assert key in outcome.out
+    assert outcome.out.count("python train.py ") >= 4
+    assert max(map(len, outcome.out.splitlines())) <= 100
+
+
+def test_seed_0_is_a_seed_and_another_seed_is_another_run(command):
+    losses = {}
+    for seed in (0, 0, 1):
+        command(*TINY, f"seed={seed}", f"hydra.run.dir=outputs/{seed}")
+    for path in Path("outputs").glob("*/results.json"):
+        losses[path.parent.name] = json.loads(path.read_text())["metrics"]["last"]["train/loss"]
+    assert losses["0"] == losses["0-2"] != losses["1"]
+
+
+def test_an_experiment_file_is_found_from_any_folder(command):
+    for recipe in (ROOT / "experiments").glob("*.yaml"):
+        outcome = command(f"experiment={recipe.stem}", "--cfg", "job")
+        assert outcome.status == 0, outcome.err
+    assert command("experiment=nothing_like_this").status == 2
