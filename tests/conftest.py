@@ -47,7 +47,7 @@ class Outcome:
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """`python train.py ARGUMENTS` in an empty folder (the same one for all commands of a test)."""
     import train
-    from iolaus.config import errors_for_people
+    from iolaus.errors import errors_for_people
 
     monkeypatch.chdir(tmp_path)
 

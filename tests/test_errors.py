@@ -31,7 +31,7 @@ MISTAKES = {
     "forbidden target": (["model._target_=os.system"], ["model._target_=os.system", "IOLAUS_ALLOW='os.*'"]),
     "torch.load is no target": (["model._target_=torch.load"], ["model._target_=torch.load", "IOLAUS_ALLOW"]),
     "target that is not there": (["loss._target_=torch.nn.CrossEntropyLos"], ["did you mean CrossEntropyLoss"]),
-    "loss that wants other targets": (["loss._target_=torch.nn.MSELoss", "~loss.label_smoothing"], ["loss.one_hot=true"]),
+    "loss that wants other targets": (["loss._target_=torch.nn.MSELoss", "~loss.label_smoothing"], ["one_hot=true"]),
     "model for other images": (["model=mlp", "model._target_=torch.nn.Linear", "~model.hidden", "~model.dropout",
                                 "+model.in_features=3", "+model.out_features=2"], ["Linear does not take"]),
     "unknown timm name": (["model=timm", "model.name=resnet1o1"], ["resnet101"]),
@@ -70,7 +70,7 @@ def test_all_mistakes_are_told_at_once(command):
 
 def test_hydra_full_error_brings_the_traceback_back(command, monkeypatch):
     import train
-    from iolaus.config import ConfigError, errors_for_people
+    from iolaus.errors import ConfigError, errors_for_people
 
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setattr("sys.argv", ["train.py", "trainer.epochs=0"])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 
-# momentum, dropout, both kinds of scheduler, early stopping, a batch-size schedule, augmentation: all at once or in turn
+# momentum, dropout, both kinds of scheduler, early stopping, a batch-size schedule, augmentation, workers: each in turn
 CASES = {
     "momentum, dropout, cosine, batch-size schedule": (
         "optimizer=sgd", "model.dropout=0.5", "scheduler=cosine", "trainer.batch_size_schedule={1: 8, 3: 24}",
@@ -141,8 +141,8 @@ def test_kill_minus_9_loses_nothing(tmp_path):
     done = len(log.read_text().splitlines())
     assert 3 <= done < 60
 
-    for arguments in (["resume=outputs/cut"], [*arguments, "hydra.run.dir=outputs/whole"]):
-        subprocess.run([*run, *arguments], cwd=tmp_path, env=environment, check=True, capture_output=True)
+    for command in (["resume=outputs/cut"], [*arguments, "hydra.run.dir=outputs/whole"]):
+        subprocess.run([*run, *command], cwd=tmp_path, env=environment, check=True, capture_output=True)
     cut, uncut = tmp_path / "outputs" / "cut", tmp_path / "outputs" / "whole"
     assert what_counts(cut) == what_counts(uncut)
     assert_same_checkpoints(cut, uncut)

@@ -122,9 +122,7 @@ def test_tensorboard_holds_scalars_and_multi_line_texts_directly_in_the_folder(t
     assert [path.name.startswith("events.out.tfevents") for path in tmp_path.iterdir()] == [True]
     events = read_back(tmp_path)
     assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(7, 0.5)]
-    texts = {
-        tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]
-    }
+    texts = {tag: events.Tensors(tag)[0].tensor_proto.string_val[0].decode() for tag in events.Tags()["tensors"]}
     assert texts["optimizer/text_summary"] == "    SGD(\n      lr=0.1)"
     assert json.loads(texts["config/text_summary"]) == {"lr": 0.1}
 

@@ -11,9 +11,7 @@ GREY = "#666666"
 MARKERS_UP_TO = 12  # epochs; beyond, markers only hide the line
 
 
-def draw_curves(
-    history: list[dict[str, Any]], path: Path, title: str = "", best_epoch: int | None = None
-) -> None:
+def draw_curves(history: list[dict[str, Any]], path: Path, title: str = "", best_epoch: int | None = None) -> None:
     """Draws losses, accuracies (in percent) and learning rates by epoch into the PNG at `path`.
 
     history: a dict an epoch, with "epoch" counted from 0, "train/loss", "val/accuracy" (fractions), "lr",
@@ -90,9 +88,7 @@ def _prepare(axes: Any, name: str, history: list[dict[str, Any]]) -> None:
     axes.tick_params(colors=GREY, labelsize=9)
 
 
-def _line(
-    axes: Any, history: list[dict[str, Any]], key: str, label: str, colour: str, scale: float = 1.0
-) -> None:
+def _line(axes: Any, history: list[dict[str, Any]], key: str, label: str, colour: str, scale: float = 1.0) -> None:
     points = _points(history, key)
     if points:
         epochs, values = zip(*points, strict=True)

@@ -5,13 +5,11 @@ import math
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
 REDRAW_SECONDS = 0.2
 MISSING = "-"
@@ -19,9 +17,7 @@ COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "lr", "sec
 WIDTHS = (7, 10, 9, 8, 8, 8, 7)
 
 
-def progress(
-    epochs: int, enabled: bool | None = None, console: "Console | None" = None
-) -> "Progress | Quiet":
+def progress(epochs: int, enabled: bool | None = None, console: "Console | None" = None) -> "Progress | Quiet":
     """A context manager that shows how a run of `epochs` epochs goes on; use it in a `with` statement.
 
     enabled: None shows it in a terminal only. Where it is not shown all its methods do nothing.
@@ -67,9 +63,7 @@ class Progress:
         self.epochs, self.console = epochs, console
         # drawn from `step`, not from a thread: data loaders fork, and threads do not survive a fork
         # what stderr sends to a file stays there
-        self.live = Live(
-            console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty()
-        )
+        self.live = Live(console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
         self.bar = ProgressBar(total=1.0, width=24)
         self.epoch = self.step_in_epoch = self.steps = 0
         self.loss: float | None = None

@@ -20,7 +20,8 @@ from iolaus.checkpoint import LAST, RESULTS, read_json
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
 COLUMNS = (
-    "best_train_accuracy", "best_val_accuracy", "best_test_accuracy", "best_train_loss", "best_val_loss", "best_test_loss",
+    "best_train_accuracy", "best_val_accuracy", "best_test_accuracy",
+    "best_train_loss", "best_val_loss", "best_test_loss",
 )  # fmt: skip
 
 
@@ -80,7 +81,9 @@ class Folders(Callback):
         given = any(str(o).startswith("hydra.sweep.dir") for o in config.hydra.overrides.hydra)
         folder = Path(config.hydra.sweep.dir)
         if not given and config.study is None:
-            folder = OUTPUTS / study_name(sorted(str(o.input_line) for o in overrides), [str(o.input_line) for o in varied])
+            folder = OUTPUTS / study_name(
+                sorted(str(o.input_line) for o in overrides), [str(o.input_line) for o in varied]
+            )
             ours.append(f"hydra.sweep.dir={QuotedString(str(folder), Quote.double).with_quotes()}")
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours]

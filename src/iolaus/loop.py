@@ -72,12 +72,12 @@ class State:
 
 
 def train(
-    learner: Learner, data: Any, settings: Any, state: State, *, seed: int, should_stop: Callable[[list[Metrics]], bool],
-    objective: str, save: Callable[[], None], tracker: Any, progress: Any, interrupted: Callable[[], bool],
+    learner: Learner, data: Any, settings: Any, state: State, *, seed: int,
+    should_stop: Callable[[list[Metrics]], bool], objective: str, save: Callable[[], None], tracker: Any, progress: Any, interrupted: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Train from where `state` stands to the last epoch, or to an early stop, or to an interruption.
 
-    data: data.open.Datasets; settings: config.Trainer; should_stop: a rule over the history; objective: the metric of
+    data: data.open.Datasets; settings: settings.Trainer; should_stop: a rule over the history; objective: the metric of
     the best epoch; save: called after each
     epoch, and within one when `interrupted()` says that the run has to end. Raises NonFiniteLoss.
     """
@@ -141,7 +141,9 @@ def train_epoch(
     state.seconds += time.perf_counter() - started
 
 
-def train_step(learner: Learner, images: Tensor, targets: Tensor, want_norm: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+def train_step(
+    learner: Learner, images: Tensor, targets: Tensor, want_norm: bool
+) -> tuple[Tensor, Tensor, Tensor | None]:
     """One optimizer update. Returns loss, number of correct predictions and gradient norm, all on the device."""
     with learner.autocast():
         logits = learner.model(images)

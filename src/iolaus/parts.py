@@ -14,9 +14,11 @@ from torch import nn
 from iolaus import config, hardware, optim, schedules
 from iolaus.data.open import Datasets, input_shape, open_data
 from iolaus.data.sources import read
+from iolaus.errors import ConfigError, first_line, value_error
 from iolaus.loop import Learner
 from iolaus.losses import LossFn, loss_functions
 from iolaus.seeds import WEIGHTS, seed_device, seed_of
+from iolaus.settings import Launch, Trainer
 from iolaus.stopping import mode_of
 
 
@@ -24,8 +26,8 @@ from iolaus.stopping import mode_of
 class Parts:
     """The objects of one run. parameters: how many numbers the model learns or holds fixed."""
 
-    launch: config.Launch
-    settings: config.Trainer
+    launch: Launch
+    settings: Trainer
     data: Datasets
     learner: Learner
     should_stop: Callable[[list[dict[str, float]]], bool]
@@ -34,8 +36,8 @@ class Parts:
 
 def build_parts(plain: dict[str, Any]) -> Parts:
     """Build what a checked configuration (plain containers) names. Raises ConfigError, one line a problem."""
-    launch = config.Launch(**{k: v for k, v in plain.items() if not isinstance(v, dict)})
-    settings: config.Trainer = config.build("trainer", plain["trainer"])
+    launch = Launch(**{k: v for k, v in plain.items() if not isinstance(v, dict)})
+    settings: Trainer = config.build("trainer", plain["trainer"])
     with problems_of("trainer"):
         device = hardware.pick_device(settings.device)
         precision = hardware.pick_precision(settings.precision, device)
@@ -78,10 +80,10 @@ def build_model(node: dict[str, Any], data: Datasets, seed: int, device: torch.d
         with torch.no_grad():
             shape = tuple(model(torch.zeros(2, channels, size, size, device=device)).shape)
     except (RuntimeError, ValueError, AssertionError) as error:
-        raise config.ConfigError(f"model: {name} does not take {channels}x{size}x{size} images ({config.first_line(error)}); "
+        raise ConfigError(f"model: {name} does not take {channels}x{size}x{size} images ({first_line(error)}); "
                                  "try another model.image_size or model.in_channels") from error  # fmt: skip
     if shape != (2, num_classes):
-        raise config.ConfigError(f"model: {name} gives {shape} for two images, not (2, {num_classes})")
+        raise ConfigError(f"model: {name} gives {shape} for two images, not (2, {num_classes})")
     return model
 
 
@@ -97,10 +99,10 @@ def build_losses(node: dict[str, Any], num_classes: int, device: torch.device) -
             loss = loss_fns[0](logits, indices)
     except (RuntimeError, ValueError, TypeError) as error:
         targets = "one-hot targets" if settings.one_hot else "class indices as targets"
-        raise config.ConfigError(f"loss: {type(criterion).__name__} does not take {targets} ({config.first_line(error)}); "
+        raise ConfigError(f"loss: {type(criterion).__name__} does not take {targets} ({first_line(error)}); "
                                  f"try loss.one_hot={str(not settings.one_hot).lower()}") from error  # fmt: skip
     if loss.ndim:
-        raise config.ConfigError(f"loss.reduction={node.get('reduction')}: must give one number; allowed: mean, sum")
+        raise ConfigError(f"loss.reduction={node.get('reduction')}: must give one number; allowed: mean, sum")
     return loss_fns
 
 
@@ -112,14 +114,14 @@ def build_optimizer(node: dict[str, Any], model: nn.Module) -> torch.optim.Optim
 
 
 def build_schedule(
-    node: dict[str, Any], optimizer: torch.optim.Optimizer, settings: config.Trainer, count: int
+    node: dict[str, Any], optimizer: torch.optim.Optimizer, settings: Trainer, count: int
 ) -> schedules.Schedule:
     """The scheduler with its totals from the real number of steps over `count` training images."""
     scheduling, node = config.split_node("scheduler", node)
     scheduler_class = config.locate("scheduler", node)
     plateau = schedules.is_plateau(scheduler_class)
     if plateau and scheduling.interval == "step":
-        raise config.ConfigError("scheduler.interval=step: a plateau is watched once an epoch; allowed: epoch")
+        raise ConfigError("scheduler.interval=step: a plateau is watched once an epoch; allowed: epoch")
     steps = schedules.total_steps(settings.epochs, count, settings.batch_size, settings.batch_size_schedule)
     total = steps if scheduling.interval == "step" else settings.epochs
     filled: dict[str, Any] = schedules.totals(config.parameters(scheduler_class), node, total)
@@ -131,8 +133,8 @@ def build_schedule(
 
 @contextlib.contextmanager
 def problems_of(key: str, node: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
-    """Errors that a config value has caused, as ConfigErrors that name the key (see config.value_error)."""
+    """Errors that a config value has caused, as ConfigErrors that name the key (see value_error)."""
     try:
         yield
     except (ValueError, TypeError, OSError) as error:
-        raise config.value_error(key, error, node) from error
+        raise value_error(key, error, node) from error

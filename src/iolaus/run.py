@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iolaus import checkpoint, config, folders
+from iolaus.errors import ConfigError, explain, value_error
 from iolaus.stopping import NonFiniteLoss, best_epoch
 
 log = logging.getLogger("iolaus")
@@ -31,10 +32,10 @@ def run(cfg: DictConfig) -> float:
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         return prepare_and_train(cfg, Path(HydraConfig.get().runtime.output_dir))
-    except (config.ConfigError, NonFiniteLoss) as error:
+    except (ConfigError, NonFiniteLoss) as error:
         if not sweeping:  # an exit, as Hydra would put a line of its own before an error's
-            raise SystemExit(2 if isinstance(error, config.ConfigError) else 1) from error
-        for line in config.explain(error):  # Hydra shows only the first error of a sweep, and at its end
+            raise SystemExit(2 if isinstance(error, ConfigError) else 1) from error
+        for line in explain(error):  # Hydra shows only the first error of a sweep, and at its end
             print(f"iolaus: {line}", file=sys.stderr)
         raise
 
@@ -51,9 +52,9 @@ def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
 
         parts = build_parts(plain)
         state = restore(parts, folder)
-    except (config.ConfigError, OmegaConfBaseException) as error:
+    except (ConfigError, OmegaConfBaseException) as error:
         folders.discard(folder)
-        raise error if isinstance(error, config.ConfigError) else config.ConfigError(*config.explain(error)) from error
+        raise error if isinstance(error, ConfigError) else ConfigError(*explain(error)) from error
     write_hydra(folder, cfg)
     return train(parts, state, folder, plain)
 
@@ -83,12 +84,15 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
         with stop_on_signals() as received, display.progress(settings.epochs) as progress:
             loop.train(
                 learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=parts.should_stop,
-                objective=parts.launch.objective, save=save, tracker=tracker, progress=progress, interrupted=lambda: bool(received),
+                objective=parts.launch.objective, save=save, tracker=tracker, progress=progress,
+                interrupted=lambda: bool(received),
             )  # fmt: skip
         if received and state.epoch < settings.epochs and not parts.should_stop(state.history):
             log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
             raise SystemExit(128 + received[0])
-        metrics = results.measure(parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"])
+        metrics = results.measure(
+            parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"]
+        )
         tracker.log({k: v for k, v in metrics["last"].items() if k.startswith("test/")}, state.step)
     except NonFiniteLoss as error:
         checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, str(error), plain))
@@ -107,16 +111,18 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
 def resumed(cfg: DictConfig) -> DictConfig:
     """The saved configuration of the run that `resume` names. Raises ConfigError when it can't be continued."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise config.ConfigError(f"resume={cfg.resume}: continues a single run; drop -m")
+        raise ConfigError(f"resume={cfg.resume}: continues a single run; drop -m")
     others = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
     if others:
-        raise config.ConfigError(f"resume={cfg.resume}: goes on with the run's own configuration; drop {' '.join(others)}")
+        raise ConfigError(f"resume={cfg.resume}: goes on with the run's own configuration; drop {' '.join(others)}")
     folder = folders.find_unfinished(cfg.resume)
     if not folders.is_run(folder):
-        why = "outputs/ holds no unfinished run" if cfg.resume == "last" else "not the folder of a run (no .hydra/ in it)"
-        raise config.ConfigError(f"resume={cfg.resume}: {why}")
+        why = (
+            "outputs/ holds no unfinished run" if cfg.resume == "last" else "not the folder of a run (no .hydra/ in it)"
+        )
+        raise ConfigError(f"resume={cfg.resume}: {why}")
     if checkpoint.read_json(folder / checkpoint.RESULTS).get("status") == "finished":
-        raise config.ConfigError(f"resume={cfg.resume}: the run is finished, see {folder / checkpoint.RESULTS}")
+        raise ConfigError(f"resume={cfg.resume}: the run is finished, see {folder / checkpoint.RESULTS}")
     return OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[return-value]
 
 
@@ -128,7 +134,7 @@ def already_done(cfg: DictConfig, folder: Path) -> float | None:
     if not folders.is_run(folder):
         return None
     if OmegaConf.load(folder / ".hydra" / "config.yaml") != cfg:
-        raise config.ConfigError(f"study={cfg.study}: {shown(folder)} holds a run of another configuration; "
+        raise ConfigError(f"study={cfg.study}: {shown(folder)} holds a run of another configuration; "
                                  "choose another study=NAME, or remove that folder")  # fmt: skip
     result = checkpoint.read_json(folder / checkpoint.RESULTS)
     if result.get("status") != "finished":
@@ -147,12 +153,12 @@ def restore(parts: Any, folder: Path) -> Any:
         saved = checkpoint.load(folder / checkpoint.LAST, parts.learner.device)
         parts.learner.load_state_dict(saved["learner"])
     except (ValueError, RuntimeError, KeyError) as error:
-        raise config.value_error("resume", error) from error
+        raise value_error("resume", error) from error
     return State(**saved["state"])
 
 
 def write_hydra(folder: Path, cfg: DictConfig) -> None:
-    """`.hydra/` as Hydra would have written it, now that the run is known to be possible; a resumed one keeps its own."""
+    """`.hydra/` as Hydra would have written it, now that the run is known to be possible. A resumed run keeps its own."""
     hydra = folder / ".hydra"
     if folders.is_run(folder):
         return

@@ -18,9 +18,7 @@ def test_parameter_count_is_that_of_the_formula(in_channels, widths):
     assert sum(p.numel() for p in model.parameters()) == parameters_of(in_channels, widths, 10)
 
 
-@pytest.mark.parametrize(
-    "shape", [(2, 1, 8, 8), (2, 1, 28, 28), (2, 3, 32, 32), (2, 3, 24, 40), (2, 3, 224, 224)]
-)
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 1, 28, 28), (2, 3, 32, 32), (2, 3, 24, 40), (2, 3, 224, 224)])
 def test_images_of_any_size_train(shape):
     model = CNN(num_classes=7, in_channels=shape[1], widths=(4, 8, 16))
     logits = model(torch.randn(shape))

@@ -20,9 +20,7 @@ def output_shapes(model, images, *names):
     """Height and width of the outputs of the modules called `names`."""
     shapes = []
     for name in names:
-        model.get_submodule(name).register_forward_hook(
-            lambda _m, _i, out: shapes.append(tuple(out.shape[-2:]))
-        )
+        model.get_submodule(name).register_forward_hook(lambda _m, _i, out: shapes.append(tuple(out.shape[-2:])))
     model(images)
     return shapes
 
@@ -92,9 +90,7 @@ def preact_resnet18(images, weights):
     """PreActResNet18 (He et al., 2016) written out, in training, with a final BatchNorm and ReLU."""
 
     def bn_relu(x, name):
-        return F.batch_norm(
-            x, None, None, weights[f"{name}.weight"], weights[f"{name}.bias"], training=True
-        ).relu()
+        return F.batch_norm(x, None, None, weights[f"{name}.weight"], weights[f"{name}.bias"], training=True).relu()
 
     x = F.conv2d(images, weights["stem.conv.weight"], padding=1)
     for block in (f"stages.{stage}.blocks.{index}" for stage in range(4) for index in range(2)):
@@ -111,9 +107,7 @@ def preact_resnet18(images, weights):
 
 def test_resnetv2_18_equals_a_written_out_preact_resnet18():
     model, images = build("resnetv2_18", 10), torch.randn(4, 3, 32, 32)
-    torch.testing.assert_close(
-        model(images), preact_resnet18(images, model.state_dict()), atol=1e-4, rtol=1e-4
-    )
+    torch.testing.assert_close(model(images), preact_resnet18(images, model.state_dict()), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnetv2_18", "resnest14d"])
@@ -133,9 +127,7 @@ def test_a_stem_that_does_not_fit_is_warned_of_once(name, stem, caplog):
     assert f"{name} does not fit 32×32 images: the model reduces them 32-fold" in record.message
 
 
-@pytest.mark.parametrize(
-    ("name", "image_size"), [("test_resnet", 32), ("vgg11", 32), ("test_efficientnet", 224)]
-)
+@pytest.mark.parametrize(("name", "image_size"), [("test_resnet", 32), ("vgg11", 32), ("test_efficientnet", 224)])
 def test_a_stem_that_fits_is_passed_over_in_silence(name, image_size, caplog):
     build(name, 10, image_size=image_size)
     assert caplog.records == []

@@ -2,5 +2,6 @@
 
 The interface of both: `len(data)`, `data.num_classes`, and `data.batches(batch_size, epoch, train, start=0)`,
 which gives `(images, targets)` on the device: float32 normalised (batch, channels, size, size), int64 (batch,).
-`start` is the number of batches of the epoch to leave out, for a run that is resumed within an epoch. `close()` ends what reads the images.
+`start` is the number of batches of the epoch to leave out, for a run that is resumed within an epoch; `close()`
+ends what reads the images.
 """

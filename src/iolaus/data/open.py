@@ -38,7 +38,7 @@ class Datasets:
 def input_shape(source: Source, dataset: Any, model: Any) -> tuple[int, int]:
     """(channels, size) of the images that reach the model: what it wants, else what the dataset gives.
 
-    dataset, model: their settings (config.DatasetSettings, config.ModelSettings).
+    dataset, model: their settings (settings.DatasetSettings, settings.ModelSettings).
     """
     size = model.image_size or dataset.image_size or source.image_size
     return model.in_channels or source.channels, max(size, model.min_image_size)
@@ -100,4 +100,3 @@ def free_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return min(host, torch.cuda.mem_get_info(device)[0])
     return host
-

@@ -36,6 +36,7 @@ class Resident:
         self, split: Split, num_classes: int, statistics: tuple[Tensor, Tensor], augmentation: Any, seed: int,
         device: torch.device,
     ) -> None:  # fmt: skip
+        assert isinstance(split.images, Tensor)  # `Split.shaped` has made it so
         self.images, self.targets = split.images.to(device), split.targets.to(device)
         self.mean, self.std = (values.to(device) for values in statistics)
         self.num_classes, self.augmentation, self.seed, self.device = num_classes, augmentation, seed, device
@@ -46,7 +47,9 @@ class Resident:
     def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
         """Training: a permutation in full batches only. Evaluation: every image once, in order."""
         count = len(self)
-        order, drawn = plan(count, self.images.shape[-1], self.augmentation, self.seed, epoch) if train else (None, None)
+        order, drawn = (
+            plan(count, self.images.shape[-1], self.augmentation, self.seed, epoch) if train else (None, None)
+        )
         order = order.to(self.device) if order is not None else None
         drawn = drawn.to(self.device) if drawn is not None else None
         last = count - count % batch_size if train else count

@@ -171,8 +171,8 @@ def from_torchvision(name: str, root: str, download: bool = False) -> Source:
         there = f"in {Path(root).absolute()}, as {LAYOUTS.get(name, 'in the layout of torchvision')}"
         if download:
             raise ValueError(f"{name}: download failed ({error}); try again, or put the files {there}") from error
-        raise ValueError(f"root={root}: {name} is missing or damaged; get it by dataset.download=true, or put it {there}"
-                         ) from error  # fmt: skip
+        advice = f"get it by dataset.download=true, or put it {there}"
+        raise ValueError(f"root={root}: {name} is missing or damaged; {advice}") from error
     finally:
         socket.setdefaulttimeout(timeout)
 
@@ -210,7 +210,9 @@ def image_folder(root: str, test_fraction: float = 0.2) -> Source:
         raise ValueError(f"root={base.absolute()}: {error}") from error
     if train_folder.classes != test_folder.classes:
         odd = sorted(set(train_folder.classes) ^ set(test_folder.classes))
-        raise ValueError(f"root={base.absolute()}: train/ and {held_out.name}/ differ in their classes: {', '.join(odd)}")
+        raise ValueError(
+            f"root={base.absolute()}: train/ and {held_out.name}/ differ in their classes: {', '.join(odd)}"
+        )
     return _source(split_of(train_folder), split_of(test_folder), train_folder.classes)
 
 

@@ -53,9 +53,7 @@ def build(
     """
     known = [*timm.list_models(), *timm.list_pretrained()]
     if name not in known:
-        nearest = (
-            ", ".join(difflib.get_close_matches(name, known, n=5)) or "none is near; see timm.list_models()"
-        )
+        nearest = ", ".join(difflib.get_close_matches(name, known, n=5)) or "none is near; see timm.list_models()"
         raise ValueError(f"timm has no model '{name}'; nearest names: {nearest}")
     if stem not in ("auto", "small", "large"):
         raise ValueError(f"stem must be auto, small or large, not '{stem}'")
@@ -70,9 +68,7 @@ def build(
     if cfg.fixed_input_size:
         kwargs = {"img_size": image_size, **kwargs}
     try:
-        model = timm.create_model(
-            name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **kwargs
-        )
+        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **kwargs)
     except OSError as error:
         if not pretrained:
             raise
@@ -160,6 +156,4 @@ def _missing_weights(name: str, cfg: PretrainedCfg) -> str:
         source, cache = f"huggingface.co/{cfg.hf_hub_id}", constants.HF_HUB_CACHE
     else:
         source, cache = str(cfg.url), f"{torch.hub.get_dir()}/checkpoints"
-    return (
-        f"no pretrained weights for {name}: download {source} (looked for in {cache}), or pretrained: false"
-    )
+    return f"no pretrained weights for {name}: download {source} (looked for in {cache}), or pretrained: false"

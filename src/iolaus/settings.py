@@ -1,0 +1,126 @@
+"""Settings of our own: dataclasses whose fields are config keys, with their defaults, types and ranges.
+
+Each is checked as every `_target_` node is, against its signature; ranges when it is made.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+METRICS = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")
+
+
+def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
+    if not ok:
+        raise ValueError(f"{name}={value}: must be {allowed}")
+
+
+@dataclass
+class Launch:
+    """The keys at the top of the configuration."""
+
+    seed: int = 0
+    objective: str = "val/accuracy"
+    study: str | None = None
+    resume: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.seed >= 0, "seed", self.seed, "0 or more")
+        _require(self.objective in METRICS, "objective", self.objective, f"one of {', '.join(METRICS)}")
+
+
+@dataclass
+class Trainer:
+    """Settings of the training loop (the group `trainer`).
+
+    epochs: passes over the training data. batch_size: images per step; batch_size_schedule: {epoch: size}, from
+    that epoch on (the first is 0), or null. eval_batch_size: images per batch of validation and test. device: auto,
+    cpu, cuda, cuda:1, mps. precision: auto, fp32, bf16, fp16. grad_clip_norm: largest total gradient norm, null
+    for none. log_every: steps between the logged batch losses and gradient norms.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    batch_size_schedule: dict[int, int] | None = None
+    eval_batch_size: int = 500
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    grad_clip_norm: float | None = None
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_batch_size", "log_every"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for epoch, size in (self.batch_size_schedule or {}).items():
+            _require(epoch >= 0 and size >= 1, "batch_size_schedule", {epoch: size}, "{epoch: size}, from epoch 0")
+        if self.grad_clip_norm is not None:
+            _require(self.grad_clip_norm > 0, "grad_clip_norm", self.grad_clip_norm, "above 0, or null for none")
+        known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device)
+        _require(known is not None, "device", self.device, "auto, cpu, cuda, cuda:N or mps")
+
+
+@dataclass
+class DatasetSettings:
+    """Keys that every dataset has besides its reader's own arguments.
+
+    validation: the part of train that is held out, a fraction, stratified; or `test`, to select on the test set
+    as many papers do (the results say so). validation_seed: which part. image_size: pixels that images are
+    brought to; null keeps the source's. residency: resident (uint8 on the device), streaming (read while
+    training), or auto by size. num_workers: reading processes of streaming; null takes the cores, 4 at most.
+    mirror: whether a mirrored image keeps its class (a digit does not). mean, std: per channel, of pixels in
+    [0, 1]; null computes them from the training images.
+    """
+
+    validation: float | str = 0.1
+    validation_seed: int = 0
+    image_size: int | None = None
+    residency: Literal["auto", "resident", "streaming"] = "auto"
+    num_workers: int | None = None
+    mirror: bool = True
+    mean: list[float] | None = None
+    std: list[float] | None = None
+
+    def __post_init__(self) -> None:
+        fraction = isinstance(self.validation, int | float) and 0 < self.validation < 1
+        _require(fraction or self.validation == "test", "validation", self.validation,
+                 "a fraction between 0 and 1, or test")  # fmt: skip
+        _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 or more")
+        _require(self.num_workers is None or self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        _require((self.mean is None) == (self.std is None), "mean", self.mean, "given together with std")
+        for deviation in self.std or []:
+            _require(deviation > 0, "std", self.std, "above 0")
+
+
+@dataclass
+class ModelSettings:
+    """Keys that every model has besides its own arguments: what images it takes.
+
+    in_channels: 3 turns grey images into RGB, 1 the other way, null takes the dataset's. image_size: pixels that
+    images are brought to, null for the dataset's; min_image_size: smaller images are enlarged to this.
+    """
+
+    in_channels: Literal[1, 3] | None = None
+    image_size: int | None = None
+    min_image_size: int = 1
+
+    def __post_init__(self) -> None:
+        _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 or more")
+        _require(self.min_image_size >= 1, "min_image_size", self.min_image_size, "1 or more")
+
+
+@dataclass
+class LossSettings:
+    """one_hot: whether the loss takes float one-hot targets (mse), or class indices (cross_entropy)."""
+
+    one_hot: bool = False
+
+
+@dataclass
+class SchedulerSettings:
+    """interval: whether the scheduler moves after each step or each epoch. monitor: what a plateau watches."""
+
+    interval: Literal["step", "epoch"] = "epoch"
+    monitor: str = "val/loss"
+
+    def __post_init__(self) -> None:
+        _require(self.monitor in METRICS, "monitor", self.monitor, f"one of {', '.join(METRICS)}")
