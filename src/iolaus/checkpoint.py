@@ -55,8 +55,9 @@ def load(path: Path, device: Any = "cpu") -> dict[str, Any]:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such checkpoint") from error
-    except Exception as error:  # zipfile, pickle and torch each have their own for a broken file
-        raise ValueError(f"{path}: the checkpoint is damaged ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # zipfile, pickle and torch each have their own for a broken file, some without words
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{path}: the checkpoint is damaged ({reason})") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

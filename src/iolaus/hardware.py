@@ -16,11 +16,10 @@ def pick_device(name: str) -> torch.device:
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    device = torch.device(name)
     here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count() if cuda else 0)] + ["mps"] * mps
-    if (device.type if device.index is None else name) not in {*here, *(n.split(":")[0] for n in here)}:
+    if name not in {*here, *(n.split(":")[0] for n in here)}:  # asked first: torch.device("cuda:01") is no ValueError
         raise ValueError(f"device={name}: not on this machine; allowed: auto, {', '.join(here)}")
-    return device
+    return torch.device(name)
 
 
 def pick_precision(name: str, device: torch.device) -> str:

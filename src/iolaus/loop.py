@@ -73,13 +73,14 @@ class State:
 
 def train(
     learner: Learner, data: Any, settings: Any, state: State, *, seed: int,
-    should_stop: Callable[[list[Metrics]], bool], objective: str, save: Callable[[], None], tracker: Any, progress: Any, interrupted: Callable[[], bool],
+    should_stop: Callable[[list[Metrics]], bool], objective: str, save: Callable[[], None], tracker: Any,
+    progress: Any, interrupted: Callable[[], bool],
 ) -> None:  # fmt: skip
     """Train from where `state` stands to the last epoch, or to an early stop, or to an interruption.
 
-    data: data.open.Datasets; settings: settings.Trainer; should_stop: a rule over the history; objective: the metric of
-    the best epoch; save: called after each
-    epoch, and within one when `interrupted()` says that the run has to end. Raises NonFiniteLoss.
+    data: data.open.Datasets; settings: settings.Trainer; should_stop: a rule over the history; objective: the metric
+    of the best epoch; save: called after each epoch, and within one when `interrupted()` says that the run has to
+    end. Raises NonFiniteLoss.
     """
     while state.epoch < settings.epochs and not should_stop(state.history) and not interrupted():
         batch_size, steps = steps_at(state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule)

@@ -127,7 +127,11 @@ def build_schedule(
     filled: dict[str, Any] = schedules.totals(config.parameters(scheduler_class), node, total)
     if plateau and node.get("mode") is None:
         filled["mode"] = mode_of(scheduling.monitor)
-    scheduler = config.build("scheduler", {**node, **filled}, optimizer=optimizer)
+    try:
+        scheduler = config.build("scheduler", {**node, **filled}, optimizer=optimizer)
+    except ZeroDivisionError as error:  # OneCycleLR, when its warm-up is exactly one step: pct_start × total = 1
+        over = f"{scheduler_class.__name__} divides by zero over {total} {scheduling.interval}s"
+        raise ConfigError(f"scheduler: {over}; try another scheduler.pct_start or trainer.epochs") from error
     return schedules.Schedule(scheduler, scheduling.interval, scheduling.monitor if plateau else None)
 
 

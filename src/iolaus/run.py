@@ -158,7 +158,7 @@ def restore(parts: Any, folder: Path) -> Any:
 
 
 def write_hydra(folder: Path, cfg: DictConfig) -> None:
-    """`.hydra/` as Hydra would have written it, now that the run is known to be possible. A resumed run keeps its own."""
+    """`.hydra/` as Hydra would have written it, now that the run is known to be possible; resuming keeps it."""
     hydra = folder / ".hydra"
     if folders.is_run(folder):
         return

@@ -16,7 +16,7 @@ def to_shape(images: Tensor, channels: int, size: int) -> Tensor:
 
     images: (batch, 1 or 3, height, width) uint8. Grey becomes RGB by repetition, RGB grey by its luma. An image
     that is less than a third too small is padded with zeros (28 to 32 for MNIST, as LeNet did); any other has its
-    shorter side resized (bilinear, antialiased) and its centre cropped. Returns uint8.
+    shorter side resized (bilinear, antialiased) and its centre cropped, as torchvision does. Returns uint8.
     """
     if images.shape[1] != channels:
         if channels == 3:
@@ -30,29 +30,36 @@ def to_shape(images: Tensor, channels: int, size: int) -> Tensor:
     if height == width and 0.75 * size <= height < size:
         before = (size - height) // 2
         return F.pad(images, (before, size - height - before) * 2)
-    scale = size / min(height, width)
-    shape = [max(size, round(height * scale)), max(size, round(width * scale))]
+    shorter = min(height, width)
+    shape = [size * height // shorter, size * width // shorter]
     resized = F.interpolate(images.float(), size=shape, mode="bilinear", antialias=True)
-    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    top, left = (round((length - size) / 2) for length in shape)
     return resized[..., top : top + size, left : left + size].round().clamp(0, 255).to(torch.uint8)
 
 
 def from_pil(image: Any) -> Tensor:
-    """A PIL image as (1, channels, height, width) uint8: one channel for grey modes, three for all others."""
-    image = image.convert("L" if image.mode in ("1", "L", "I", "I;16", "F") else "RGB")
-    pixels = torch.from_numpy(np.array(image))
+    """A PIL image as (1, channels, height, width) uint8: one channel for grey modes, three for all others.
+
+    Of 16 bits (the modes I;16 and I) the range is brought to 8; an alpha channel is dropped.
+    """
+    if image.mode.startswith("I"):  # convert("L") would clip at 255
+        values = np.rint(np.clip(np.array(image), 0, 65535) / 257).astype(np.uint8)
+    else:
+        values = np.array(image.convert("L" if image.mode in ("1", "L", "LA", "F") else "RGB"))
+    pixels = torch.from_numpy(values)
     return pixels.view(1, *image.size[::-1], -1).permute(0, 3, 1, 2)
 
 
 def channel_statistics(images: Any, channels: int, size: int, most: int = 2000) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of pixels in [0, 1], of at most `most` evenly spaced images.
 
-    images: (n, channels, height, width) uint8, of which all are used, or photos, of which `most` are read.
+    images: (n, channels, height, width) uint8, or photos that are read one by one: of both the same ones are taken,
+    so that the numbers don't depend on where the images live.
     """
+    step = -(-len(images) // most)
     if isinstance(images, Tensor):
-        chunks = [to_shape(chunk, channels, size) for chunk in images.split(1000)]
+        chunks = [to_shape(chunk, channels, size) for chunk in images[::step].split(1000)]
     else:
-        step = -(-len(images) // most)
         chunks = [to_shape(images[i], channels, size) for i in range(0, len(images), step)]
     count = sum(chunk.shape[0] for chunk in chunks) * size * size
     total = torch.stack([chunk.double().sum(dim=(0, 2, 3)) for chunk in chunks]).sum(dim=0)

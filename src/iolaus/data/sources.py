@@ -6,6 +6,7 @@ returns a `Source`.
 """
 
 import inspect
+import os
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from torch import Tensor
 from iolaus.data.shape import from_pil, to_shape
 
 DOWNLOAD_TIMEOUT_SECONDS = 30.0
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # as torchvision's
 LAYOUTS = {
     "MNIST": "MNIST/raw/*-ubyte", "FashionMNIST": "FashionMNIST/raw/*-ubyte", "CIFAR10": "cifar-10-batches-py/",
     "CIFAR100": "cifar-100-python/", "OxfordIIITPet": "oxford-iiit-pet/{images,annotations}/",
@@ -70,7 +72,7 @@ class Photos:
         position = self.indices[index]
         try:
             return _to_uint8(self.dataset[position][0])
-        except (OSError, SyntaxError) as error:  # PIL raises SyntaxError for a broken PNG
+        except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, ...
             raise ValueError(f"can't read image {self.name(position)}: {error}") from error
 
     def name(self, position: int) -> str:
@@ -161,20 +163,59 @@ def from_torchvision(name: str, root: str, download: bool = False) -> Source:
     if reader is None:
         raise ValueError(f"name={name}: torchvision.datasets has no such class")
     existed = Path(root).is_dir()
-    timeout = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # else a stalled download waits for ever
-    try:
-        return read(lambda **split: reader(root=root, download=download, **split), inspect.signature(reader))
-    except (RuntimeError, OSError) as error:
-        if not existed and Path(root).is_dir() and not any(Path(root).iterdir()):
-            Path(root).rmdir()
-        there = f"in {Path(root).absolute()}, as {LAYOUTS.get(name, 'in the layout of torchvision')}"
-        if download:
-            raise ValueError(f"{name}: download failed ({error}); try again, or put the files {there}") from error
-        advice = f"get it by dataset.download=true, or put it {there}"
-        raise ValueError(f"root={root}: {name} is missing or damaged; {advice}") from error
-    finally:
-        socket.setdefaulttimeout(timeout)
+
+    def open_split(**split: Any) -> Any:
+        timeout = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # else a stalled download waits for ever
+        try:
+            return reader(root=root, download=download, **split)
+        except (RuntimeError, OSError, AssertionError, ValueError) as error:  # the last two of a damaged idx file
+            if not existed and Path(root).is_dir() and not any(Path(root).iterdir()):
+                Path(root).rmdir()
+            there = f"in {Path(root).absolute()}, as {LAYOUTS.get(name, 'in the layout of torchvision')}"
+            if download:
+                raise ValueError(f"{name}: download failed ({error}); try again, or put the files {there}") from error
+            advice = f"get it by dataset.download=true, or put it {there}"
+            raise ValueError(f"root={root}: {name} is missing or damaged; {advice}") from error
+        finally:
+            socket.setdefaulttimeout(timeout)
+
+    return read(open_split, inspect.signature(reader))
+
+
+class ImageFiles:
+    """Image files in class folders: torchvision's ImageFolder, but grey images stay grey, and hidden names don't count.
+
+    samples: of (path, class index), in the order of classes and names. Raises FileNotFoundError where there is no
+    class folder, or no image in one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.classes = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+        if not self.classes:
+            raise FileNotFoundError("it holds no class folders")
+        self.samples = [(path, k) for k, name in enumerate(self.classes) for path in self._images(folder / name)]
+        self.targets = [label for _, label in self.samples]
+        if empty := [name for k, name in enumerate(self.classes) if k not in set(self.targets)]:
+            raise FileNotFoundError(f"no images ({', '.join(IMAGE_SUFFIXES)}) for the classes {', '.join(empty)}")
+
+    @staticmethod
+    def _images(folder: Path) -> list[str]:
+        paths = [Path(where, name) for where, _, names in os.walk(folder, followlinks=True) for name in names]
+        visible = [p for p in paths if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
+        return sorted(str(p) for p in visible if p.suffix.lower() in IMAGE_SUFFIXES)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        """A PIL image as the file has it, and its class."""
+        from PIL import Image
+
+        path, label = self.samples[index]
+        with Image.open(path) as image:
+            image.load()
+        return image, label
 
 
 def image_folder(root: str, test_fraction: float = 0.2) -> Source:
@@ -183,15 +224,6 @@ def image_folder(root: str, test_fraction: float = 0.2) -> Source:
     Where there is no test folder, a stratified `test_fraction` of the images is the test set, always the same.
     Hidden files and folders don't count. Raises ValueError for a missing or empty folder and for unequal classes.
     """
-    from torchvision.datasets import ImageFolder
-
-    class Visible(ImageFolder):
-        def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
-            names = sorted(p.name for p in Path(directory).iterdir() if p.is_dir() and not p.name.startswith("."))
-            if not names:
-                raise FileNotFoundError("it holds no class folders")
-            return names, {name: i for i, name in enumerate(names)}
-
     base = Path(root)
     if not base.is_dir():
         raise ValueError(f"root={base.absolute()}: no such folder; it should hold train/ and test/, or class folders")
@@ -199,13 +231,14 @@ def image_folder(root: str, test_fraction: float = 0.2) -> Source:
         raise ValueError(f"test_fraction={test_fraction}: must be between 0 and 1")
     try:
         if not (base / "train").is_dir():
-            whole = split_of(Visible(base))
+            files = ImageFiles(base)
+            whole = split_of(files)
             train, test = stratified(whole.targets, test_fraction, seed=0)
-            return _source(whole.take(train), whole.take(test), Visible(base).classes)
+            return _source(whole.take(train), whole.take(test), files.classes)
         held_out = next((base / n for n in ("test", "val") if (base / n).is_dir()), None)
         if held_out is None:
             raise ValueError(f"root={base.absolute()}: has train/, but neither test/ nor val/ beside it")
-        train_folder, test_folder = Visible(base / "train"), Visible(held_out)
+        train_folder, test_folder = ImageFiles(base / "train"), ImageFiles(held_out)
     except FileNotFoundError as error:
         raise ValueError(f"root={base.absolute()}: {error}") from error
     if train_folder.classes != test_folder.classes:
@@ -233,8 +266,14 @@ def read(factory: Callable[..., Any], signature: inspect.Signature) -> Source:
         raise ValueError(f"the reader gave {type(source).__name__}: it must return iolaus.data.sources.Source, "
                          "or have an argument train (a bool) or split")  # fmt: skip
     train_split, test_split = split_of(train), split_of(test)
-    count = 1 + int(max(train_split.targets.max(), test_split.targets.max()))
-    return _source(train_split, test_split, list(getattr(train, "classes", None) or map(str, range(count))))
+    labels = torch.cat([train_split.targets, test_split.targets]).unique()
+    classes = list(getattr(train, "classes", None) or map(str, range(int(labels.max()) + 1)))
+    if labels.min() < 0 or labels.max() >= len(classes):
+        # a part of a dataset's classes with their numbers in the whole, as a subset of Oxford-IIIT Pet has them
+        if len(labels) != len(classes):
+            raise ValueError(f"{len(classes)} classes, but labels from {int(labels.min())} to {int(labels.max())}")
+        train_split.targets, test_split.targets = (torch.searchsorted(labels, s.targets) for s in (train_split, test_split))
+    return _source(train_split, test_split, classes)
 
 
 def split_of(dataset: Any) -> Split:
@@ -245,6 +284,8 @@ def split_of(dataset: Any) -> Split:
     if targets is None:
         targets = [int(dataset[i][1]) for i in range(len(dataset))]
     targets = torch.as_tensor(np.asarray(targets), dtype=torch.int64)
+    if len(targets) != len(dataset):
+        raise ValueError(f"{type(dataset).__name__} holds {len(dataset)} images, but {len(targets)} targets")
     data = getattr(dataset, "data", None)
     if type(dataset).__module__.startswith("torchvision.") and isinstance(data, np.ndarray | Tensor):
         images = torch.as_tensor(data)

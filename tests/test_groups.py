@@ -1,0 +1,81 @@
+"""Every option of every group composes and trains one step."""
+
+import pytest
+from conftest import ROOT, TINY
+
+FROM_FILES = {
+    "mnist",
+    "fashion_mnist",
+    "cifar10",
+    "cifar100",
+    "oxford_iiit_pet",
+    "image_folder",
+}  # data/test_sources.py
+GROUPS = (
+    "model",
+    "optimizer",
+    "scheduler",
+    "loss",
+    "augmentation",
+    "batch_size",
+    "early_stopping",
+    "tracker",
+    "trainer",
+)
+OPTIONS = [
+    (group, path.stem)
+    for group in GROUPS
+    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+    if (group, path.stem) != ("tracker", "both")  # is wandb and tensorboard: test_trackers.py
+]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
+def test_an_option_trains_one_step(command, group, option):
+    outcome = command(*(a for a in TINY if not a.startswith(f"{group}=")), f"{group}={option}", "dataset.train_count=10",
+                      "trainer.batch_size=8")  # fmt: skip
+
+    assert outcome.status == 0, outcome.err
+    assert outcome.results["steps"] == 1
+    assert outcome.results["status"] == "finished"
+
+
+@pytest.mark.parametrize("option", sorted({p.stem for p in (ROOT / "conf" / "dataset").glob("*.yaml")} - FROM_FILES))
+def test_a_dataset_without_files_trains_one_step(command, option):
+    outcome = command(
+        f"dataset={option}", "trainer.epochs=1", "trainer.batch_size=1200", "model.widths=[4]", "tracker=none"
+    )
+
+    assert outcome.status == 0, outcome.err
+    assert outcome.results["steps"] == 1
+
+
+@pytest.mark.parametrize("loss", ["SmoothL1Loss", "HuberLoss", "BCEWithLogitsLoss", "MultiMarginLoss"])
+def test_any_torch_loss_trains_by_its_path(command, loss):
+    one_hot = loss != "MultiMarginLoss"
+    outcome = command(*TINY, "loss=mse", f"loss._target_=torch.nn.{loss}", f"loss.one_hot={one_hot}")
+    assert outcome.status == 0, outcome.err
+
+
+@pytest.mark.parametrize("optimizer", ["NAdam", "Adagrad", "RAdam"])
+def test_any_torch_optimizer_trains_by_its_path(command, optimizer):
+    drop = [f"~optimizer.{name}" for name in ("amsgrad", "fused", "betas", "weight_decay", "foreach", "capturable",
+                                              "maximize", "differentiable", "eps")]  # fmt: skip
+    outcome = command(*TINY, f"optimizer._target_=torch.optim.{optimizer}", *drop, "scheduler=cosine")
+    assert outcome.status == 0, outcome.err
+
+
+def test_a_torch_scheduler_by_its_path_moves_the_learning_rate(command):
+    outcome = command(*TINY, "trainer.epochs=3", "scheduler=constant", "~scheduler.factor", "~scheduler.total_iters",
+                      "scheduler._target_=torch.optim.lr_scheduler.ExponentialLR", "+scheduler.gamma=0.5",
+                      "optimizer.lr=0.8")  # fmt: skip
+    assert [m["lr"] for m in outcome.results["history"]] == pytest.approx([0.8, 0.4, 0.2])
+
+
+def test_grey_digits_train_a_model_of_three_channels_at_the_size_it_takes(command):
+    tiny = ("trainer.epochs=1", "trainer.batch_size=1200", "tracker=none")
+    assert "3x8x8" in command(*tiny, "model=resnet18").results["data"]
+    outcome = command(
+        *tiny, "model.image_size=12", "model.in_channels=3", "model.widths=[4]", "hydra.run.dir=outputs/b"
+    )
+    assert "3x12x12" in outcome.err

@@ -1,0 +1,215 @@
+"""The loop against loops written out by hand, and what its steps may and may not do."""
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from iolaus import hardware, loop
+from iolaus.data.resident import Resident, normalise, plan
+from iolaus.data.sources import Split, synthetic
+from iolaus.display import Quiet
+from iolaus.losses import loss_functions
+from iolaus.schedules import Schedule
+from iolaus.settings import Trainer
+from iolaus.stopping import NonFiniteLoss
+from iolaus.trackers import Several
+
+CPU = torch.device("cpu")
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def make_data(count: int = 40, device: torch.device = CPU) -> SimpleNamespace:
+    """Noise with a little signal: the second class is brighter."""
+    source = synthetic(num_classes=2, size=8, train_count=count, test_count=count)
+
+    def place(split: Split) -> Resident:
+        images = (split.images // 2) + (split.targets * 100).to(torch.uint8).view(-1, 1, 1, 1)
+        half = torch.full((1, 3, 1, 1), 0.5)
+        return Resident(Split(images, split.targets), 2, (half, half / 2), None, 0, device)
+
+    return SimpleNamespace(train=place(source.train), val=place(source.test))
+
+
+def make_learner(
+    precision: str = "fp32", device: torch.device = CPU, lr: float = 0.1, model: nn.Module | None = None, **kwargs
+) -> loop.Learner:
+    torch.manual_seed(0)
+    model = model or nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 2))
+    model = model.to(device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
+    schedule = Schedule(torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5), kwargs.pop("interval", "step"))
+    losses = loss_functions(nn.CrossEntropyLoss(), one_hot=False, num_classes=2)
+    return loop.Learner(model, *losses, optimizer, schedule, device, precision, hardware.DTYPES[precision], **kwargs)
+
+
+def run(learner: loop.Learner, data: SimpleNamespace, seed: int = 7, **settings) -> loop.State:
+    state = loop.State()
+    loop.train(learner, data, Trainer(**{"epochs": 3, "batch_size": 16, **settings}), state, seed=seed,
+               should_stop=lambda history: False, objective="val/accuracy", save=lambda: None, tracker=Several([]),
+               progress=Quiet(), interrupted=lambda: False)  # fmt: skip
+    return state
+
+
+def test_training_equals_a_loop_written_out_by_hand():
+    data, learner, by_hand = make_data(), make_learner(grad_clip_norm=0.5), make_learner()
+    state = run(learner, data)
+
+    optimizer, scheduler = by_hand.optimizer, by_hand.schedule.scheduler
+    for epoch in range(3):
+        order, _ = plan(40, 8, None, 0, epoch)
+        losses, hits = [], 0
+        for batch in order[:32].split(16):
+            images = normalise(data.train.images[batch], data.train.mean, data.train.std)
+            logits = by_hand.model(images)
+            loss = nn.functional.cross_entropy(logits, data.train.targets[batch])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(by_hand.model.parameters(), 0.5)
+            optimizer.step()
+            scheduler.step()
+            losses.append(loss.item())
+            hits += (logits.argmax(1) == data.train.targets[batch]).sum().item()
+        assert state.history[epoch]["train/loss"] == pytest.approx(sum(losses) / 2)
+        assert state.history[epoch]["train/accuracy"] == hits / 32
+    for ours, theirs in zip(learner.model.parameters(), by_hand.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
+
+
+def test_evaluation_is_the_mean_over_every_image_once_whatever_the_batch_size():
+    data, learner = make_data(41), make_learner()
+    images = normalise(data.val.images, data.val.mean, data.val.std)
+    logits = learner.model(images)
+    loss = nn.functional.cross_entropy(logits, data.val.targets).item()
+    accuracy = (logits.argmax(1) == data.val.targets).float().mean().item()
+    for batch_size in (1, 7, 41, 500):
+        metrics, batch_losses = loop.evaluate(learner, data.val, batch_size)
+        assert metrics == pytest.approx({"loss": loss, "accuracy": accuracy}, abs=1e-6)
+        assert len(batch_losses) == math.ceil(41 / batch_size)
+
+
+def test_evaluation_leaves_dropout_and_running_statistics_alone():
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Dropout(0.5), nn.Linear(192, 2))
+    data, learner = make_data(), make_learner(model=model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first, second = (loop.evaluate(learner, data.val, 16)[0] for _ in range(2))
+    assert first == second
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("clip", [0.01, 0.5])
+def test_a_clipped_step_moves_by_the_clipped_gradient(clip):
+    data, learner = make_data(), make_learner(grad_clip_norm=clip, lr=1.0)
+    before = [p.detach().clone() for p in learner.model.parameters()]
+    images, targets = next(data.train.batches(16, 0, train=True))
+    _, _, norm = loop.train_step(learner, images, targets, want_norm=False)
+    assert norm > clip
+    moved = [p.detach() - b for p, b in zip(learner.model.parameters(), before, strict=True)]
+    assert nn.utils.get_total_norm(moved).item() == pytest.approx(clip, rel=1e-4)
+
+
+def test_the_logged_gradient_norm_is_that_of_the_gradients():
+    data, learner, twin = make_data(), make_learner(), make_learner()
+    images, targets = next(data.train.batches(16, 0, train=True))
+    nn.functional.cross_entropy(twin.model(images), targets).backward()
+    expected = math.sqrt(sum(p.grad.square().sum().item() for p in twin.model.parameters()))
+    assert loop.train_step(learner, images, targets, want_norm=True)[2].item() == pytest.approx(expected, rel=1e-5)
+    assert loop.train_step(learner, images, targets, want_norm=False)[2] is None
+
+
+def test_bf16_trains_to_nearly_the_same_losses_as_fp32():
+    data = make_data()
+    full, half = run(make_learner(lr=0.02), data), run(make_learner("bf16", lr=0.02), data)
+    for a, b in zip(full.history, half.history, strict=True):
+        assert a["train/loss"] != b["train/loss"]
+        assert a["train/loss"] == pytest.approx(b["train/loss"], rel=0.03)
+        assert a["val/loss"] == pytest.approx(b["val/loss"], rel=0.03)
+
+
+def test_bf16_keeps_weights_and_optimizer_state_in_fp32():
+    data, learner = make_data(), make_learner("bf16")
+    run(learner, data)
+    assert {p.dtype for p in learner.model.parameters()} == {torch.float32}
+    assert {s["momentum_buffer"].dtype for s in learner.optimizer.state.values()} == {torch.float32}
+
+
+def test_a_step_of_fp16_that_overflows_is_skipped_halves_the_scale_and_does_not_move_the_schedule():
+    # the scaler itself runs on a CPU too: only training in fp16 is refused there
+    learner = make_learner()
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
+    images, targets = next(make_data().train.batches(16, 0, train=True))
+    loop.train_step(learner, images, targets, want_norm=True)
+    before = [p.detach().clone() for p in learner.model.parameters()]
+    steps, scale = learner.schedule.scheduler.last_epoch, learner.scaler.get_scale()
+
+    infinite = make_learner()
+    learner.loss_fn, honest = (lambda logits, targets: infinite.loss_fn(logits, targets) * math.inf), learner.loss_fn
+    loop.train_step(learner, images, targets, want_norm=True)
+    assert all(torch.equal(p, b) for p, b in zip(learner.model.parameters(), before, strict=True))
+    assert learner.scaler.get_scale() == scale / 2
+    assert learner.schedule.scheduler.last_epoch == steps
+
+    learner.loss_fn = honest
+    loop.train_step(learner, images, targets, want_norm=True)
+    assert learner.schedule.scheduler.last_epoch == steps + 1
+    assert not all(torch.equal(p, b) for p, b in zip(learner.model.parameters(), before, strict=True))
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_16_bits_on_cuda_train_to_nearly_the_same_losses_as_fp32(precision):
+    device = torch.device("cuda")
+    data = make_data(device=device)
+    full, half = run(make_learner(device=device, lr=0.02), data), run(make_learner(precision, device, lr=0.02), data)
+    for a, b in zip(full.history, half.history, strict=True):
+        assert a["train/loss"] == pytest.approx(b["train/loss"], rel=0.05)
+
+
+@needs_cuda
+def test_cuda_sees_the_same_batches_as_the_cpu():
+    for ours, theirs in zip(make_data().train.batches(16, 3, train=True),
+                            make_data(device=torch.device("cuda")).train.batches(16, 3, train=True),
+                            strict=True):  # fmt: skip
+        torch.testing.assert_close(ours, tuple(t.cpu() for t in theirs))
+
+
+@pytest.mark.parametrize(("bad_step", "log_every"), [(0, 1), (1, 100), (4, 100), (5, 2)])
+def test_a_loss_that_is_no_number_names_its_epoch_and_step(bad_step, log_every):
+    data, learner = make_data(), make_learner()
+    honest, calls = learner.loss_fn, []
+
+    def loss_fn(logits, targets):
+        calls.append(1)
+        return honest(logits, targets) * (math.nan if len(calls) - 1 == bad_step else 1.0)
+
+    learner.loss_fn = loss_fn
+    with pytest.raises(NonFiniteLoss, match=rf"epoch {bad_step // 2 + 1}, step {bad_step + 1} .*optimizer.lr"):
+        run(learner, data, log_every=log_every)
+
+
+def test_a_batch_size_schedule_changes_the_steps_and_never_passes_over_the_data():
+    learner = make_learner()
+    state = run(learner, make_data(), batch_size=8, batch_size_schedule={1: 20, 2: 1000})
+    assert [m["batch_size"] for m in state.history] == [8, 20, 40]
+    assert [m["step"] for m in state.history] == [5, 7, 8]
+
+
+def test_the_scheduler_moves_per_step_or_per_epoch_as_it_is_told():
+    per_step, per_epoch = make_learner(), make_learner(interval="epoch")
+    assert [m["lr"] for m in run(per_step, make_data()).history] == pytest.approx([0.1, 0.05, 0.025])
+    assert [m["lr"] for m in run(per_epoch, make_data()).history] == pytest.approx([0.1, 0.1, 0.1])
+    assert per_epoch.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+
+
+def test_what_was_drawn_before_changes_nothing_and_another_seed_all():
+    def history(noise: int, seed: int) -> list[dict]:
+        learner = make_learner(model=nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 2)))
+        with torch.no_grad():
+            for p in learner.model.parameters():
+                p.fill_(0.01)
+        torch.manual_seed(noise)
+        return [m["train/loss"] for m in run(learner, make_data(), seed=seed).history]
+
+    assert history(1, seed=7) == history(2, seed=7) != history(1, seed=8)

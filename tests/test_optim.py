@@ -1,0 +1,84 @@
+"""Optimizers get their fused form by themselves, which is the same method, and only the parameters that learn."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from iolaus.optim import fused_by_default, trainable
+
+FUSED = {"fused": True}
+
+
+class Own(torch.optim.SGD):
+    """A person's own optimizer, without a fused form."""
+
+    def __init__(self, params, lr: float = 0.1) -> None:
+        super().__init__(params, lr)
+
+
+class OwnFused(torch.optim.SGD):
+    def __init__(self, params, lr: float = 0.1, fused: bool | None = None) -> None:
+        super().__init__(params, lr, fused=fused)
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "added"),
+    [
+        (torch.optim.SGD, FUSED),
+        (torch.optim.Adam, FUSED),
+        (torch.optim.AdamW, FUSED),
+        (OwnFused, FUSED),
+        (torch.optim.RMSprop, {}),
+        (Own, {}),
+    ],
+)
+def test_an_optimizer_is_fused_where_it_can_be(optimizer_class, added):
+    assert fused_by_default(optimizer_class, {"lr": 0.1, "foreach": None}) == added
+    optimizer_class(nn.Linear(2, 2).parameters(), lr=0.1, **added)
+
+
+@pytest.mark.parametrize(
+    "chosen", [{"fused": False}, {"fused": True}, {"foreach": True}, {"capturable": True}, {"differentiable": True}]
+)
+def test_a_form_that_the_config_chose_is_kept(chosen):
+    assert fused_by_default(torch.optim.AdamW, {"fused": None, **chosen}) == {}
+
+
+@pytest.mark.parametrize(
+    ("optimizer_class", "arguments"),
+    [
+        (torch.optim.SGD, {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4}),
+        (torch.optim.AdamW, {"weight_decay": 0.01}),
+        (torch.optim.Adam, {"amsgrad": True}),
+    ],
+)
+def test_the_fused_form_takes_the_same_steps_as_the_plain_one(optimizer_class, arguments):
+    model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Linear(16, 3))
+    models = [model, copy.deepcopy(model)]
+    start = model[0].weight.detach().clone()
+    images, targets = torch.randn(20, 8, 6), torch.randn(20, 8, 3)
+    for model, form in zip(models, ({"foreach": False, "fused": False}, FUSED), strict=True):
+        optimizer = optimizer_class(trainable(model), lr=0.01, **arguments, **form)
+        for x, y in zip(images, targets, strict=True):
+            optimizer.zero_grad()
+            (model(x) - y).square().mean().backward()
+            optimizer.step()
+    for plain, fused in zip(*(model.parameters() for model in models), strict=True):
+        torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-6)
+    assert (models[0][0].weight - start).abs().max() > 0.01
+
+
+def test_frozen_parameters_are_left_out_in_order():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
+    assert [id(p) for p in trainable(model)] == [id(p) for p in model.parameters()]
+    model[0].requires_grad_(False)
+    assert [id(p) for p in trainable(model)] == [id(p) for p in model[1].parameters()]
+
+
+def test_a_model_with_nothing_to_train_is_refused_by_name():
+    with pytest.raises(ValueError, match="Flatten has no parameter that is trained"):
+        trainable(nn.Flatten())
+    with pytest.raises(ValueError, match="Linear has no"):
+        trainable(nn.Linear(2, 2).requires_grad_(False))

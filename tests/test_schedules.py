@@ -1,0 +1,164 @@
+"""Learning rates and batch sizes over a run equal torch's own, with totals counted by hand."""
+
+import math
+import random
+import warnings
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT
+from torch import nn
+from torch.optim import lr_scheduler
+
+from iolaus.errors import ConfigError
+from iolaus.parts import build_schedule
+from iolaus.schedules import Schedule, batch_size_at, is_plateau, steps_at, total_steps, totals
+from iolaus.settings import Trainer
+
+LR = 0.5
+RUN = Trainer(epochs=3, batch_size=10)  # over 47 images: 4 steps an epoch, 12 in all
+GROWING = Trainer(epochs=5, batch_size=10, batch_size_schedule={3: 100, 1: 20})  # 4 + 2 + 2 + 1 + 1 steps
+COUNT = 47
+
+
+def an_optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=LR, momentum=0.9)
+
+
+def schedule_of(option: str, settings: Trainer = RUN, count: int = COUNT, **changes: Any) -> Schedule:
+    """What `scheduler=OPTION` builds, with some of its keys changed."""
+    node = yaml.safe_load((ROOT / "conf" / "scheduler" / f"{option}.yaml").read_text())
+    node |= {"max_lr": LR} if option == "one_cycle" else {}  # the file has it from optimizer.lr
+    return build_schedule({**node, **changes}, an_optimizer(), settings, count)
+
+
+def curve(schedule: Schedule, settings: Trainer = RUN, metrics: list[dict[str, float]] | None = None) -> list[float]:
+    """The learning rate of each step of a run, and the one after the last."""
+    optimizer, lrs = schedule.scheduler.optimizer, []
+    for epoch in range(settings.epochs):
+        for _ in range(steps_at(epoch, COUNT, settings.batch_size, settings.batch_size_schedule)[1]):
+            lrs.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.after_step()
+        schedule.after_epoch(metrics[epoch] if metrics else {})
+    return [*lrs, optimizer.param_groups[0]["lr"]]
+
+
+def reference(scheduler_class: Any, steps: int, **arguments: Any) -> list[float]:
+    """The learning rates of torch's scheduler by itself."""
+    optimizer = an_optimizer()
+    scheduler, lrs = scheduler_class(optimizer, **arguments), []
+    for _ in range(steps):
+        lrs.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return [*lrs, optimizer.param_groups[0]["lr"]]
+
+
+def test_batch_sizes_and_steps_equal_those_counted_one_by_one():
+    draw = random.Random(0)
+    for _ in range(200):
+        epochs, count, initial = draw.randint(1, 8), draw.randint(1, 60), draw.randint(1, 80)
+        schedule = {draw.randrange(10): draw.randint(1, 80) for _ in range(draw.randrange(4))} or None
+        size, taken = initial, 0
+        for epoch in range(epochs):
+            size = (schedule or {}).get(epoch, size)
+            left, steps = count, 0
+            while left >= min(size, count):
+                left, steps = left - min(size, count), steps + 1
+            taken += steps
+            assert batch_size_at(epoch, initial, schedule) == size
+            assert steps_at(epoch, count, initial, schedule) == (min(size, count), steps)
+        assert total_steps(epochs, count, initial, schedule) == taken
+
+
+@pytest.mark.parametrize(("settings", "steps"), [(RUN, 12), (GROWING, 10)], ids=["constant", "growing"])
+def test_one_cycle_and_cosine_span_the_real_number_of_steps(settings, steps):
+    one_cycle = curve(schedule_of("one_cycle", settings), settings)
+    assert one_cycle == reference(lr_scheduler.OneCycleLR, steps, max_lr=LR, total_steps=steps)
+    assert one_cycle[-2] == min(one_cycle) == pytest.approx(LR / 25 / 1e4)  # the last step is the smallest
+    assert max(one_cycle) == pytest.approx(LR, rel=0.05)
+
+    cosine = curve(schedule_of("cosine", settings, eta_min=0.1), settings)
+    assert cosine == reference(lr_scheduler.CosineAnnealingLR, steps, T_max=steps, eta_min=0.1)
+    assert cosine == pytest.approx([0.1 + 0.4 * (1 + math.cos(math.pi * t / steps)) / 2 for t in range(steps + 1)])
+    assert cosine[-1] == pytest.approx(0.1)
+
+
+def test_cosine_per_epoch_spans_the_epochs():
+    lrs = curve(schedule_of("cosine", interval="epoch"))
+    of_epoch = [LR * (1 + math.cos(math.pi * epoch / 3)) / 2 for epoch in range(4)]
+    assert lrs == pytest.approx([lr for lr in of_epoch[:3] for _ in range(4)] + of_epoch[3:])
+
+
+def test_a_length_that_is_given_is_kept():
+    lrs = curve(schedule_of("cosine", T_max=4))
+    assert lrs[4:9] == pytest.approx([0, *lrs[3::-1]])  # half the period down, half of it up
+    assert totals(dict.fromkeys(("total_steps", "T_max")), {"total_steps": None, "T_max": 4}, 12) == {"total_steps": 12}
+    assert totals(dict.fromkeys(("T_max",)), {}, 12) == {}
+
+
+@pytest.mark.parametrize("settings", [RUN, GROWING], ids=["constant", "growing"])
+def test_step_multiplies_by_gamma_every_step_size_epochs(settings):
+    lrs = curve(schedule_of("step", settings, step_size=2, gamma=0.3), settings)
+    steps = [steps_at(e, COUNT, settings.batch_size, settings.batch_size_schedule)[1] for e in range(settings.epochs)]
+    formula = [LR * 0.3 ** (epoch // 2) for epoch, n in enumerate(steps) for _ in range(n)]
+    assert lrs == pytest.approx([*formula, LR * 0.3 ** (settings.epochs // 2)])
+
+
+def test_constant_stays_what_the_optimizer_has():
+    assert set(curve(schedule_of("constant"))) == {LR}
+
+
+@pytest.mark.parametrize(("monitor", "mode"), [("val/loss", "min"), ("train/accuracy", "max"), ("val/accuracy", "max")])
+def test_a_plateau_knows_from_the_monitors_name_which_way_is_better(monitor, mode):
+    for values, end in (([1, 2, 3], "max"), ([3, 2, 1], "min")):
+        schedule = schedule_of("plateau", monitor=monitor, patience=0)
+        lrs = curve(schedule, metrics=[{monitor: value, "other": -value} for value in values])
+        worse_twice = [LR] * 8 + [LR * 0.1] * 4 + [LR * 0.01]
+        assert schedule.scheduler.mode == mode
+        assert lrs == pytest.approx([LR] * 13 if end == mode else worse_twice)
+
+
+def test_a_plateaus_mode_can_be_given():
+    assert schedule_of("plateau", monitor="val/loss", mode="max").scheduler.mode == "max"
+    assert [is_plateau(c) for c in (lr_scheduler.ReduceLROnPlateau, lr_scheduler.StepLR, schedule_of)] == [1, 0, 0]
+
+
+def test_a_plateau_per_step_is_refused():
+    with pytest.raises(ConfigError, match=r"scheduler\.interval=step"):
+        schedule_of("plateau", interval="step")
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+@pytest.mark.parametrize("option", ["one_cycle", "cosine"])
+def test_the_shortest_runs_have_a_schedule(option, steps):
+    settings = Trainer(epochs=steps, batch_size=COUNT)
+    lrs = curve(schedule_of(option, settings), settings)
+    assert len(lrs) == steps + 1
+    assert all(0 <= lr <= LR for lr in lrs)
+
+
+def test_a_warm_up_of_exactly_one_step_is_one_line_and_no_division_by_zero():
+    settings = Trainer(epochs=2, batch_size=COUNT)
+    with pytest.raises(ConfigError, match=r"scheduler: OneCycleLR .* 2 steps") as caught:
+        schedule_of("one_cycle", settings, pct_start=0.5)
+    assert len(caught.value.problems) == 1
+    assert "\n" not in caught.value.problems[0]
+
+
+def test_a_schedule_goes_on_from_its_state_dict():
+    with warnings.catch_warnings(action="ignore"):  # torch wants an optimizer's step before a scheduler's
+        whole, first, second = (schedule_of("cosine") for _ in range(3))
+        for _ in range(7):
+            whole.after_step()
+        for _ in range(5):
+            first.after_step()
+        second.scheduler.load_state_dict(first.scheduler.state_dict())
+        second.scheduler.optimizer.load_state_dict(first.scheduler.optimizer.state_dict())
+        for _ in range(2):
+            second.after_step()
+    assert second.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
+    assert second.scheduler.optimizer.param_groups[0]["lr"] == whole.scheduler.optimizer.param_groups[0]["lr"]
