@@ -53,27 +53,49 @@ def test_state_dicts_and_containers_come_back_as_they_were(tmp_path):
     assert files(tmp_path) == ["last.pt"]
 
 
-def test_a_flipped_byte_is_never_loaded_as_another_value(tmp_path):
+def refusal(path: Path) -> str:
+    """What loading a file complains of, one line with the file's name; empty where it loads."""
+    try:
+        checkpoint.load(path)
+        return ""
+    except ValueError as error:
+        (line,) = str(error).splitlines()
+        return line.removeprefix(f"{path}: the checkpoint is damaged (")
+
+
+def test_a_flipped_byte_anywhere_is_never_loaded_as_another_value(tmp_path):
     path, state = tmp_path / "last.pt", {"weight": torch.randn(8, 3), "optimizer": {"lr": 0.1, "steps": [1, 2]}}
     checkpoint.save(path, state)
     whole, draw, refused = path.read_bytes(), random.Random(0), 0
-    positions = [29, *draw.sample(range(len(whole)), 600)]  # at 29 zipfile's error has no words
-    for position in positions:
+    for position in range(len(whole)):
         broken = bytearray(whole)
-        broken[position] ^= 0x80 if position == 29 else draw.randrange(1, 256)
+        broken[position] ^= draw.randrange(1, 256)
         path.write_bytes(broken)
-        try:
-            loaded = checkpoint.load(path)
-        except ValueError as error:
+        if reason := refusal(path):
             refused += 1
-            assert str(error).startswith(f"{path}: the checkpoint is damaged ("), position
-            assert len(str(error).splitlines()) == 1, position
+            assert not reason.startswith(str(path)), position
         else:
-            assert same(loaded, state), position  # the byte was padding
-    assert len(positions) / 4 < refused < len(positions)
+            assert same(checkpoint.load(path), state), position  # the byte was padding
+    assert len(whole) / 4 < refused < len(whole)
 
-    path.write_bytes(whole)
-    assert same(checkpoint.load(path), state)
+
+def test_a_tensor_that_torch_would_take_for_a_folder_is_not_left_uninitialised(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"weight": torch.randn(8)})
+    broken = bytearray(path.read_bytes())
+    name = broken.rindex(b"data/0")  # in the zip's list of contents, which no checksum covers
+    broken[broken.rindex(b"PK\1\2", 0, name) + 38] ^= 0x10
+    path.write_bytes(broken)
+    assert "says that it is a folder" in refusal(path)
+
+
+def test_an_error_without_words_is_named_by_its_kind(tmp_path):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {})
+    broken = bytearray(path.read_bytes())
+    broken[29] ^= 0x80  # the length of the first entry's extra field: zipfile reads beyond the end
+    path.write_bytes(broken)
+    assert refusal(path) == "EOFError)"
 
 
 def test_a_flipped_bit_of_any_weight_is_noticed(tmp_path):
@@ -85,8 +107,7 @@ def test_a_flipped_bit_of_any_weight_is_noticed(tmp_path):
         broken = bytearray(whole)
         broken[position] ^= 1
         path.write_bytes(broken)
-        with pytest.raises(ValueError, match="checksum"):
-            checkpoint.load(path)
+        assert "checksum" in refusal(path)
 
 
 def test_half_a_file_is_one_line_that_names_it(tmp_path):
@@ -101,9 +122,7 @@ def test_half_a_file_is_one_line_that_names_it(tmp_path):
     ]
     for content in contents:
         path.write_bytes(content)
-        with pytest.raises(ValueError, match=r"last\.pt: the checkpoint is damaged") as caught:
-            checkpoint.load(path)
-        assert len(str(caught.value).splitlines()) == 1
+        assert refusal(path).endswith(")")
 
 
 def test_a_missing_file_is_one_line_that_names_it(tmp_path):
@@ -161,7 +180,7 @@ import sys
 from pathlib import Path
 from iolaus.checkpoint import write_atomically
 letter = sys.argv[1].encode()
-for _ in range(100):
+for _ in range(300):
     write_atomically(Path("last.pt"), lambda file: [file.write(letter * 1000) for _ in range(20)])
 """
 

@@ -32,7 +32,8 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=lambda value: value)
 def test_an_option_trains_one_step(command, group, option):
-    outcome = command(*(a for a in TINY if not a.startswith(f"{group}=")), f"{group}={option}", "dataset.train_count=10",
+    tiny = (a for a in TINY if not a.startswith(f"{group}="))
+    outcome = command(*tiny, f"{group}={option}", "dataset.train_count=10",
                       "trainer.batch_size=8")  # fmt: skip
 
     assert outcome.status == 0, outcome.err

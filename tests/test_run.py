@@ -169,3 +169,21 @@ def test_an_experiment_file_is_found_from_any_folder(command):
         outcome = command(f"experiment={recipe.stem}", "--cfg", "job")
         assert outcome.status == 0, outcome.err
     assert command("experiment=nothing_like_this").status == 2
+
+
+def test_a_folder_of_a_sweep_is_one_folder_also_for_values_with_slashes(command, tmp_path):
+    from PIL import Image
+
+    roots = [tmp_path / ("x" * 150) / name for name in ("a", "b")]
+    for root in roots:
+        for label in ("cat", "dog"):
+            (root / label).mkdir(parents=True)
+            for i in range(6):
+                Image.new("RGB", (8, 8), (i * 40, 0, 0)).save(root / label / f"{i}.png")
+    outcome = command("dataset=image_folder", "tracker=none", "trainer.epochs=1", "trainer.batch_size=4", "-m",
+                      f"dataset.root={roots[0]},{roots[1]}", "dataset.validation=0.3")  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    (sweep,) = (tmp_path / "outputs").iterdir()
+    assert [run.parent for run in outcome.runs] == [sweep, sweep]
+    assert len({run.name for run in outcome.runs}) == 2
+    assert outcome.out[outcome.out.rindex("status") :].count("finished") == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 LAST, BEST, RESULTS, METRICS, CURVES = "last.pt", "best.pt", "results.json", "metrics.jsonl", "curves.png"
+DOS_FOLDER = 0x10  # the bit of a zip entry's attributes
 
 
 def write_atomically(path: Path, write: Any) -> None:
@@ -50,8 +51,11 @@ def load(path: Path, device: Any = "cpu") -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
+            folders = [entry.filename for entry in archive.infolist() if entry.external_attr & DOS_FOLDER]
         if damaged is not None:
             raise zipfile.BadZipFile(f"checksum of {damaged} is wrong")
+        if folders:  # torch would not read it, and leave the tensor's memory as it happens to be
+            raise zipfile.BadZipFile(f"{folders[0]} says that it is a folder")
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise ValueError(f"{path}: no such checkpoint") from error

@@ -50,7 +50,8 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str = "", best
     if 1 < len(groups) <= 5:
         _legend(lr_axes)
     rates = [value for key in groups for _, value in _points(history, key) if value > 0]
-    if rates and max(rates) > 50 * min(rates):
+    # steps of a tenth are seen on a log scale; a curve that ends near zero (cosine, one cycle) is not
+    if rates and 50 * min(rates) < max(rates) < 1e5 * min(rates):
         lr_axes.set_yscale("log")
     elif rates:
         lr_axes.set_ylim(bottom=0)

@@ -104,8 +104,20 @@ class Folders(Callback):
 
 def study_name(overrides: list[str], varied: list[str]) -> str:
     """A sweep's folder name: what it varies, readable, and a short hash of all its overrides."""
-    slug = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", "_".join(varied) or "sweep").strip("-")[:60]
-    return f"{slug}-{hashlib.sha256(' '.join(overrides).encode()).hexdigest()[:6]}"
+    return f"{folder_name('_'.join(varied) or 'sweep', 60)}-{short_hash(' '.join(overrides))}"
+
+
+def folder_name(text: str, longest: int = 120) -> str:
+    """Overrides as the name of one folder: other characters become dashes; a long name is cut, with a hash of all."""
+    name = re.sub(r"[^A-Za-z0-9._,=+-]+", "-", text).strip("-")
+    return name if len(name) <= longest else f"{name[: longest - 7]}-{short_hash(text)}"
+
+
+def short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:6]
+
+
+OmegaConf.register_resolver("folder_name", folder_name, replace=True)
 
 
 def claim(folder: Path) -> Path:

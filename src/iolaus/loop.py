@@ -218,4 +218,4 @@ def log_epoch(
         rows.setdefault(first_step + max(1, steps * i // len(val_losses)), {})["val/batch_loss"] = loss
     for step in sorted(rows):
         tracker.log(rows[step], step)
-    tracker.log(metrics, first_step + steps)
+    tracker.log({name: value for name, value in metrics.items() if name != "step"}, first_step + steps)
