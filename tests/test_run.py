@@ -187,3 +187,16 @@ def test_a_folder_of_a_sweep_is_one_folder_also_for_values_with_slashes(command,
     assert [run.parent for run in outcome.runs] == [sweep, sweep]
     assert len({run.name for run in outcome.runs}) == 2
     assert outcome.out[outcome.out.rindex("status") :].count("finished") == 2
+
+
+def test_the_optuna_sweeper_maximizes_an_accuracy_and_minimizes_a_loss(command):
+    optuna = ("-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0.001,0.3)", "hydra.sweeper.n_trials=2",
+              "hydra.sweeper.n_jobs=1")  # fmt: skip
+    for objective, better in (("val/accuracy", max), ("val/loss", min)):
+        outcome = command(*TINY, *optuna, f"objective={objective}", f"study={objective[4:]}")
+        assert outcome.status == 0, outcome.err
+        (best,) = (tmp for tmp in [yaml.safe_load(Path(f"outputs/{objective[4:]}/optimization_results.yaml").read_text())])
+        values = [json.loads((run / "results.json").read_text())["objective"]["value"]
+                  for run in outcome.runs if run.parent.name == objective[4:]]  # fmt: skip
+        assert len(values) == 2
+        assert best["best_value"] == better(values)

@@ -32,6 +32,7 @@ STOPS = {
     "equal is not better": (Patience("val/loss", patience=1), [5, 5], 2),
     "a better epoch starts the count again": (Patience("val/loss", patience=2), [5, 6, 4, 6, 3, 6, 6], 7),
     "the first epoch is better than none": (Patience("val/loss", patience=1), [5], None),
+    "large losses that fall": (Patience("val/loss", patience=1), [1e30, 1e29, 1e28], None),
     "accuracy grows": (Patience("val/accuracy", patience=2), [0.1, 0.2, 0.3, 0.4], None),
     "accuracy falls": (Patience("val/accuracy", patience=2), [0.4, 0.3, 0.2, 0.1], 3),
     "mode wins over the name: max": (Patience("val/loss", patience=2, mode="max"), [1, 2, 3, 4], None),

@@ -16,6 +16,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from iolaus.checkpoint import LAST, RESULTS, read_json
+from iolaus.stopping import mode_of
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
@@ -57,7 +58,8 @@ class ExperimentsSource(FileConfigSource):
         inside = self._inside(config_path)
         if inside is None:
             return ["experiment"] if config_path == "" else []
-        return super().list(inside, results_filter)
+        # Not super().list(): that one asks is_config() for names without their group.
+        return FileConfigSource(self.provider, f"file://{self.path}").list(inside, results_filter)
 
 
 class Folders(Callback):
@@ -85,9 +87,12 @@ class Folders(Callback):
                 sorted(str(o.input_line) for o in overrides), [str(o.input_line) for o in varied]
             )
             ours.append(f"hydra.sweep.dir={QuotedString(str(folder), Quote.double).with_quotes()}")
+        ways = direction(config)
         with read_write(config.hydra), open_dict(config.hydra):
-            config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours]
+            config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours, *ways]
             config.hydra.sweep.dir = str(folder)
+            for way in ways:
+                config.hydra.sweeper.direction = way.partition("=")[2]
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -100,6 +105,14 @@ class Folders(Callback):
         elif folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
             (folder / "multirun.yaml").unlink()  # no job got as far as a run folder: leave nothing behind
             remove_empty(folder)
+
+
+def direction(config: DictConfig) -> list[str]:
+    """The override by which a sweeper that optimizes (Optuna's) goes the objective's way, unless it was told one."""
+    told = any(str(o).startswith("hydra.sweeper.direction") for o in config.hydra.overrides.hydra)
+    if told or "direction" not in config.hydra.sweeper:
+        return []
+    return [f"hydra.sweeper.direction={'maximize' if mode_of(config.objective) == 'max' else 'minimize'}"]
 
 
 def study_name(overrides: list[str], varied: list[str]) -> str:

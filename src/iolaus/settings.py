@@ -39,7 +39,7 @@ class Trainer:
     for none. log_every: steps between the logged batch losses and gradient norms.
     """
 
-    epochs: int = 20
+    epochs: int = 30
     batch_size: int = 128
     batch_size_schedule: dict[int, int] | None = None
     eval_batch_size: int = 500

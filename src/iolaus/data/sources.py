@@ -5,6 +5,7 @@ an argument `train` (a bool) or `split` ("train", "test"), whose items are (imag
 returns a `Source`.
 """
 
+import contextlib
 import inspect
 import os
 import socket
@@ -170,11 +171,13 @@ def from_torchvision(name: str, root: str, download: bool = False) -> Source:
         try:
             return reader(root=root, download=download, **split)
         except (RuntimeError, OSError, AssertionError, ValueError) as error:  # the last two of a damaged idx file
-            if not existed and Path(root).is_dir() and not any(Path(root).iterdir()):
-                Path(root).rmdir()
+            for folder, _, _ in () if existed else os.walk(root, topdown=False):
+                with contextlib.suppress(OSError):  # one that holds a file stays
+                    os.rmdir(folder)
             there = f"in {Path(root).absolute()}, as {LAYOUTS.get(name, 'in the layout of torchvision')}"
             if download:
-                raise ValueError(f"{name}: download failed ({error}); try again, or put the files {there}") from error
+                why = " ".join(str(error).split())  # torchvision tells of each mirror in a line of its own
+                raise ValueError(f"{name}: download failed ({why}); try again, or put the files {there}") from error
             advice = f"get it by dataset.download=true, or put it {there}"
             raise ValueError(f"root={root}: {name} is missing or damaged; {advice}") from error
         finally:
@@ -272,7 +275,9 @@ def read(factory: Callable[..., Any], signature: inspect.Signature) -> Source:
         # a part of a dataset's classes with their numbers in the whole, as a subset of Oxford-IIIT Pet has them
         if len(labels) != len(classes):
             raise ValueError(f"{len(classes)} classes, but labels from {int(labels.min())} to {int(labels.max())}")
-        train_split.targets, test_split.targets = (torch.searchsorted(labels, s.targets) for s in (train_split, test_split))
+        train_split.targets, test_split.targets = (
+            torch.searchsorted(labels, s.targets) for s in (train_split, test_split)
+        )
     return _source(train_split, test_split, classes)
 
 
