@@ -108,3 +108,20 @@ def test_a_sweep_without_a_single_run_leaves_no_folder(command):
 
     assert outcome.status == 2
     assert list(outcome.cwd.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("scheduler=one_cycle", "scheduler.pct_start=1.0"),
+        ("scheduler=one_cycle", "scheduler.total_steps=2"),
+        ("scheduler=step", "scheduler.step_size=0"),
+        ("scheduler=cosine", "scheduler.T_max=0"),
+    ],
+)
+def test_a_scheduler_that_would_break_during_the_run_is_refused_before_it(command, arguments):
+    outcome = command(*TINY, "trainer.epochs=5", *arguments)
+    assert outcome.status == 2
+    (line,) = outcome.err.strip().splitlines()
+    assert "scheduler" in line
+    assert list(outcome.cwd.iterdir()) == []

@@ -195,7 +195,7 @@ def test_the_optuna_sweeper_maximizes_an_accuracy_and_minimizes_a_loss(command):
     for objective, better in (("val/accuracy", max), ("val/loss", min)):
         outcome = command(*TINY, *optuna, f"objective={objective}", f"study={objective[4:]}")
         assert outcome.status == 0, outcome.err
-        (best,) = (tmp for tmp in [yaml.safe_load(Path(f"outputs/{objective[4:]}/optimization_results.yaml").read_text())])
+        best = yaml.safe_load(Path(f"outputs/{objective[4:]}/optimization_results.yaml").read_text())
         values = [json.loads((run / "results.json").read_text())["objective"]["value"]
                   for run in outcome.runs if run.parent.name == objective[4:]]  # fmt: skip
         assert len(values) == 2

@@ -162,3 +162,20 @@ def test_a_schedule_goes_on_from_its_state_dict():
             second.after_step()
     assert second.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
     assert second.scheduler.optimizer.param_groups[0]["lr"] == whole.scheduler.optimizer.param_groups[0]["lr"]
+
+
+def test_a_rehearsal_leaves_scheduler_and_optimizer_as_they_were():
+    import copy
+
+    import torch
+
+    from iolaus.schedules import rehearse
+
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=7)
+    before = copy.deepcopy((scheduler.state_dict(), optimizer.state_dict()))
+    rehearse(scheduler, 7)
+    assert (scheduler.state_dict(), optimizer.state_dict()) == before
+    with pytest.raises(ValueError, match="8"):
+        rehearse(scheduler, 8)
+    assert (scheduler.state_dict(), optimizer.state_dict()) == before

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
-from iolaus.stopping import NonFiniteLoss
+from iolaus.stopping import RunFailed
 
 
 class ConfigError(Exception):
@@ -75,7 +75,7 @@ def explain(error: BaseException) -> list[str]:
 def errors_for_people() -> Iterator[None]:
     """Print what a person's input has caused as one line each and exit with 2; HYDRA_FULL_ERROR=1 raises it.
 
-    A run that can't go on (its loss is no number) is one line too, and exit status 1.
+    A run that can't go on (its loss is no number, an image is broken) is one line too, and exit status 1.
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
@@ -98,7 +98,7 @@ def errors_for_people() -> Iterator[None]:
         end(error.__cause__, int(error.code or 0))
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         end(error, 2)
-    except NonFiniteLoss as error:
+    except RunFailed as error:
         end(error, 1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -129,9 +129,11 @@ def build_schedule(
         filled["mode"] = mode_of(scheduling.monitor)
     try:
         scheduler = config.build("scheduler", {**node, **filled}, optimizer=optimizer)
-    except ZeroDivisionError as error:  # OneCycleLR, when its warm-up is exactly one step: pct_start × total = 1
-        over = f"{scheduler_class.__name__} divides by zero over {total} {scheduling.interval}s"
-        raise ConfigError(f"scheduler: {over}; try another scheduler.pct_start or trainer.epochs") from error
+        if not plateau:
+            schedules.rehearse(scheduler, total)
+    except (ZeroDivisionError, ValueError) as error:  # OneCycleLR divides by pct_start × total − 1 when it is built
+        why = f"{scheduler_class.__name__} over {total} {scheduling.interval}s: {first_line(error)}"
+        raise ConfigError(f"scheduler: {why}; see scheduler.* and trainer.epochs") from error
     return schedules.Schedule(scheduler, scheduling.interval, scheduling.monitor if plateau else None)
 
 

@@ -40,7 +40,7 @@ def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float
     early = state.epoch < parts.settings.epochs
     return {
         "status": "finished",
-        "stopped": f"early stopping after epoch {state.epoch}" if early else None,
+        "stopped": "early stopping" if early else None,
         "objective": {"name": objective, "value": history[-1][objective]},
         "best_train_accuracy": max(m["train/accuracy"] for m in history),
         "best_val_accuracy": max(m["val/accuracy"] for m in history),

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from iolaus import checkpoint, config, folders
 from iolaus.errors import ConfigError, explain, value_error
-from iolaus.stopping import NonFiniteLoss, best_epoch
+from iolaus.stopping import RunFailed, best_epoch
 
 log = logging.getLogger("iolaus")
 
@@ -26,13 +26,13 @@ def run(cfg: DictConfig) -> float:
     """Train as `cfg` says, or resume, in Hydra's output folder. Returns the objective at the last epoch.
 
     What a person's input has caused leaves no folder and ends a single run with SystemExit(2) from ConfigError;
-    NonFiniteLoss ends it with SystemExit(1), a signal with 130 (Ctrl-C) or 143 (SIGTERM), after which
+    RunFailed ends it with SystemExit(1), a signal with 130 (Ctrl-C) or 143 (SIGTERM), after which
     `resume=FOLDER` continues. In a sweep the two errors are raised as they are, and its other runs go on.
     """
     sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
     try:
         return prepare_and_train(cfg, Path(HydraConfig.get().runtime.output_dir))
-    except (ConfigError, NonFiniteLoss) as error:
+    except (ConfigError, RunFailed) as error:
         if not sweeping:  # an exit, as Hydra would put a line of its own before an error's
             raise SystemExit(2 if isinstance(error, ConfigError) else 1) from error
         for line in explain(error):  # Hydra shows only the first error of a sweep, and at its end
@@ -94,7 +94,7 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
             parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"]
         )
         tracker.log({k: v for k, v in metrics["last"].items() if k.startswith("test/")}, state.step)
-    except NonFiniteLoss as error:
+    except RunFailed as error:
         checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, str(error), plain))
         raise
     finally:

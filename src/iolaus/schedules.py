@@ -1,5 +1,7 @@
 """Learning rate and batch size over time: the batch size is a function of the epoch, totals are exact."""
 
+import copy
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -44,10 +46,7 @@ class Schedule:
 
 
 def totals(parameters: Mapping[str, Any], arguments: Mapping[str, Any], total: int) -> dict[str, int]:
-    """The length of the run under the name that a scheduler has for it, where the config leaves it null.
-
-    Totals are at least 1. Some schedulers divide by (total − 1) and need 2 (torch's OneCycleLR among them).
-    """
+    """The length of the run under the name that a scheduler has for it, where the config leaves it null."""
     return {name: total for name in TOTALS if name in parameters and arguments.get(name, 0) is None}
 
 
@@ -56,3 +55,24 @@ def is_plateau(scheduler_class: Callable[..., Any]) -> bool:
     from torch.optim.lr_scheduler import ReduceLROnPlateau
 
     return isinstance(scheduler_class, type) and issubclass(scheduler_class, ReduceLROnPlateau)
+
+
+def rehearse(scheduler: Any, total: int) -> None:
+    """Take a scheduler's first step and its last of `total`, and undo both.
+
+    Raises ValueError for what would end the run in the middle: a length shorter than the run, a division by zero.
+    """
+    optimizer = scheduler.optimizer
+    state = copy.deepcopy(scheduler.state_dict())
+    groups = [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that the optimizer has not stepped yet
+            scheduler.step()
+            scheduler.last_epoch = total - 1
+            scheduler.step()
+    except ZeroDivisionError as error:
+        raise ValueError("divides by zero") from error
+    finally:
+        scheduler.load_state_dict(state)
+        for group, before in zip(optimizer.param_groups, groups, strict=True):
+            group.update(before)

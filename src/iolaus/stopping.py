@@ -8,7 +8,11 @@ from typing import Literal
 History = Sequence[Mapping[str, float]]
 
 
-class NonFiniteLoss(ArithmeticError):
+class RunFailed(Exception):
+    """A run that can't go on; the message is one line for a person."""
+
+
+class NonFiniteLoss(RunFailed):
     """The training loss is infinite or not a number; the message names epoch and step, and what to try."""
 
 

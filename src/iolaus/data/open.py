@@ -9,7 +9,7 @@ from torch import Tensor
 
 from iolaus.data.resident import Resident
 from iolaus.data.shape import channel_statistics
-from iolaus.data.sources import Source, Split, stratified
+from iolaus.data.splits import Source, Split, stratified
 from iolaus.data.streaming import Streaming
 
 # A resident dataset takes at most this part of the memory that is free, of the host and of the device.

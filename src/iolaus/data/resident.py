@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from iolaus.data.sources import Split
+from iolaus.data.splits import Split
 from iolaus.seeds import ORDER, seed_of
 
 

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from iolaus.data.resident import normalise, plan
 from iolaus.data.shape import to_shape
-from iolaus.data.sources import Split
+from iolaus.data.splits import BrokenImage, Split
 
 
 class _Shaped(Dataset[Tensor]):
@@ -26,7 +26,7 @@ class Streaming:
     """Images read by a DataLoader's workers. See `iolaus.data` for the interface.
 
     Workers only decode and bring to shape; order and augmentation are drawn as in `Resident`, so that both give
-    the same batches, whatever the number of workers. Raises ValueError, naming the file, for a broken image.
+    the same batches, whatever the number of workers. Raises BrokenImage.
     """
 
     def __init__(
@@ -56,12 +56,18 @@ class Streaming:
             order = order[: len(self) - len(self) % batch_size]
         parts = order.split(batch_size)[start:]
         self.indices[:] = [part.tolist() for part in parts]
-        for k, (images, part) in enumerate(zip(self.loader, parts, strict=True), start):
+        for k, (images, part) in enumerate(zip(self._read(), parts, strict=True), start):
             images = images.to(self.device, non_blocking=True)
             if drawn is not None:
                 here = drawn[k * batch_size : k * batch_size + len(part)]
                 images = self.augmentation.apply(images, here.to(self.device, non_blocking=True))
             yield normalise(images, self.mean, self.std), self.targets[part].to(self.device, non_blocking=True)
+
+    def _read(self) -> Iterator[Tensor]:
+        try:
+            yield from self.loader
+        except BrokenImage as error:  # a worker's message holds its traceback, and ours as the last line
+            raise BrokenImage(str(error).strip().splitlines()[-1].rpartition("BrokenImage: ")[2]) from error
 
     def close(self) -> None:
         """End the worker processes. Left to the garbage collector they can wait for seconds, and in a sweep pile up."""

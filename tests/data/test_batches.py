@@ -1,0 +1,302 @@
+"""Batches of a training and an evaluation pass, resident and streaming; splits, and what decides between the two."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms.v2 import functional as reference
+
+from iolaus.augment import Basic
+from iolaus.data.open import input_shape, open_data
+from iolaus.data.resident import Resident
+from iolaus.data.sources import Source, Split, image_folder
+from iolaus.data.streaming import Streaming
+from iolaus.parts import build_data
+from iolaus.settings import DatasetSettings, ModelSettings
+
+CPU = torch.device("cpu")
+STATISTICS = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1), torch.tensor([0.2, 0.3, 0.4]).view(1, 3, 1, 1)
+LEVELS = torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 1 / 255)  # a normalised pixel is its level
+WORKERS = [0, 1, 2]
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # on a machine of one core
+    pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning"),  # of Python, from 3.12
+]
+
+
+def noise_split(count=23):
+    images = torch.randint(256, (count, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return Split(images, torch.arange(count) % 4)
+
+
+def numbered_split(first, count, num_classes=4):
+    """Images that are known again: every pixel of the k-th has the level first + k."""
+    levels = torch.arange(first, first + count, dtype=torch.uint8)
+    return Split(levels.view(-1, 1, 1, 1).expand(-1, 3, 8, 8), torch.arange(count) % num_classes)
+
+
+def numbers(batches):
+    """The levels of numbered images, in the order of the batches."""
+    return torch.cat([images[:, 0, 0, 0] for images, _ in batches]).round().long().tolist()
+
+
+@pytest.fixture
+def make():
+    """Resident (workers=None) or Streaming data of a split; what reads it ends with the test."""
+    made = []
+
+    def of(split, workers=None, statistics=STATISTICS, augmentation=None, seed=0):
+        common = (split, 4, statistics, augmentation, seed, CPU)
+        if workers is None:
+            made.append(Resident(*common))
+        else:
+            made.append(Streaming(*common, channels=3, image_size=8, num_workers=workers))
+        return made[-1]
+
+    yield of
+    for data in made:
+        data.close()
+
+
+def assert_same(batches, expected):
+    batches, expected = list(batches), list(expected)
+    assert len(batches) == len(expected) > 0
+    for (images, targets), (other_images, other_targets) in zip(batches, expected, strict=True):
+        assert images.dtype == torch.float32
+        assert targets.dtype == torch.int64
+        assert torch.equal(images, other_images)
+        assert torch.equal(targets, other_targets)
+
+
+# ---- a pass --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_streaming_gives_the_batches_of_resident(make, workers):
+    split = noise_split()
+    resident = make(split, augmentation=Basic(), seed=5)
+    streaming = make(split, workers, augmentation=Basic(), seed=5)
+    assert len(streaming) == len(resident) == 23
+    for epoch in (0, 1, 7):
+        assert_same(streaming.batches(5, epoch, train=True), resident.batches(5, epoch, train=True))
+        assert_same(streaming.batches(6, epoch, train=False), resident.batches(6, epoch, train=False))
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+def test_every_training_epoch_is_another_permutation_in_full_batches(make, workers):
+    data = make(numbered_split(0, 23), workers, LEVELS)
+    epochs = [list(data.batches(5, epoch, train=True)) for epoch in range(6)]
+    for batches in epochs:
+        assert [len(images) for images, _ in batches] == [5, 5, 5, 5]
+        assert len(set(numbers(batches))) == 20
+    assert len({tuple(numbers(batches)) for batches in epochs}) == 6
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+def test_an_epoch_is_a_function_of_seed_and_epoch_alone(make, workers):
+    split = numbered_split(0, 23)
+    first, again, other = (make(split, workers, LEVELS, seed=seed) for seed in (1, 1, 2))
+    list(first.batches(5, 0, train=True))
+    orders = [numbers(data.batches(5, 3, train=True)) for data in (first, again, other)]
+    assert orders[0] == orders[1] != orders[2]
+
+
+def test_targets_stay_with_their_images(make):
+    data = make(numbered_split(0, 23), None, LEVELS)
+    for images, targets in data.batches(5, 0, train=True):
+        assert torch.equal(images[:, 0, 0, 0].round().long() % 4, targets)
+
+
+@pytest.mark.parametrize("workers", [None, *WORKERS])
+def test_evaluation_counts_every_image_once_in_order(make, workers):
+    data = make(numbered_split(0, 23), workers, LEVELS)
+    batches = list(data.batches(10, 0, train=False))
+    assert [len(images) for images, _ in batches] == [10, 10, 3]
+    assert numbers(batches) == list(range(23))
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_start_leaves_out_the_first_batches_and_no_others(make, workers, train):
+    data = make(noise_split(), workers, augmentation=Basic())
+    whole = list(data.batches(5, 2, train))
+    for start in range(1, len(whole)):
+        assert_same(data.batches(5, 2, train, start=start), whole[start:])
+    assert list(data.batches(5, 2, train, start=len(whole))) == []
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_a_pass_that_was_left_halfway_does_not_leak_into_the_next(make, workers):
+    data = make(noise_split(), workers, augmentation=Basic())
+    next(data.batches(4, 0, train=True))
+    assert_same(data.batches(5, 1, train=True), make(noise_split(), augmentation=Basic()).batches(5, 1, train=True))
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+def test_augmentation_is_of_training_only(make, workers):
+    split = noise_split(20)
+    plain, flipped = make(split, workers), make(split, workers, augmentation=Basic(crop_padding=0, flip=1.0))
+    assert_same(flipped.batches(5, 0, train=False), plain.batches(5, 0, train=False))
+    mirrored = [(images.flip(-1), targets) for images, targets in plain.batches(5, 0, train=True)]
+    assert_same(flipped.batches(5, 0, train=True), mirrored)
+
+
+def test_images_are_normalised_as_torchvision_does_it(make):
+    split = noise_split()
+    ((images, _),) = make(split).batches(23, 0, train=False)
+    expected = reference.normalize(split.images / 255, *(values.flatten().tolist() for values in STATISTICS))
+    torch.testing.assert_close(images, expected)
+
+
+def test_the_images_themselves_are_not_changed_by_a_pass(make):
+    split = noise_split()
+    before = split.images.clone()
+    data = make(split, augmentation=Basic())
+    for train in (True, False):
+        list(data.batches(5, 0, train))
+    assert torch.equal(data.images, before)
+
+
+# ---- from a source to three splits ---------------------------------------------------------------------------
+
+
+def opened(source, augmentation=None, seed=0, image_size=8, **settings):
+    return open_data(source, DatasetSettings(**settings), channels=source.channels, image_size=image_size,
+                     augmentation=augmentation, seed=seed, device=CPU)  # fmt: skip
+
+
+def numbered_source():
+    """100 training images of the levels 0 to 99, 40 test images of the levels 200 to 239."""
+    return Source(numbered_split(0, 100), numbered_split(200, 40), list("abcd"), channels=3, image_size=8)
+
+
+def held(split):
+    return numbers(split.batches(7, 0, train=False))
+
+
+LEVEL_SETTINGS = {"mean": [0.0], "std": [1 / 255]}
+
+
+def test_validation_is_a_stratified_part_of_train_and_test_is_left_alone():
+    data = opened(numbered_source(), validation=0.2, **LEVEL_SETTINGS)
+    assert sorted(held(data.train) + held(data.val)) == list(range(100))
+    assert [sum(k % 4 == label for k in held(data.val)) for label in range(4)] == [5, 5, 5, 5]
+    assert held(data.test) == list(range(200, 240))
+    assert not data.selected_on_test
+
+
+def test_validation_is_fixed_across_seeds_and_moves_with_validation_seed():
+    first, other_seed, other_part = (
+        held(opened(numbered_source(), seed=seed, validation_seed=part, **LEVEL_SETTINGS).val)
+        for seed, part in ((0, 0), (1, 0), (0, 1))
+    )
+    assert first == other_seed
+    assert first != other_part
+
+
+def test_validation_on_test_trains_on_all_and_says_so():
+    data = opened(numbered_source(), validation="test", **LEVEL_SETTINGS)
+    assert held(data.train) == list(range(100))
+    assert held(data.val) == held(data.test) == list(range(200, 240))
+    assert data.selected_on_test
+    assert "test as validation" in data.description
+
+
+@pytest.mark.parametrize(
+    ("residency", "spare", "kind"),
+    [("auto", 0, Resident), ("auto", -1, Streaming), ("resident", -1, Resident), ("streaming", 0, Streaming)],
+)
+def test_auto_is_resident_up_to_a_quarter_of_the_free_memory(monkeypatch, residency, spare, kind):
+    size = 140 * 3 * 8 * 8
+    monkeypatch.setattr("iolaus.data.open.free_memory", lambda device: 4 * size + spare)
+    data = opened(numbered_source(), residency=residency, num_workers=0)
+    assert [type(split) for split in (data.train, data.val, data.test)] == [kind] * 3
+    assert ("resident" in data.description) == (kind is Resident)
+
+
+@pytest.mark.parametrize("residency", ["resident", "streaming"])
+def test_missing_statistics_are_those_of_the_training_images(residency):
+    data = opened(numbered_source(), residency=residency, num_workers=0, validation=0.2)
+    ((images, _),) = data.train.batches(len(data.train), 0, train=False)
+    assert images.double().mean(dim=(0, 2, 3)).tolist() == pytest.approx([0, 0, 0], abs=1e-5)
+    assert images.double().std(dim=(0, 2, 3), correction=0).tolist() == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+def test_one_value_of_the_statistics_is_for_all_channels_and_two_are_for_none():
+    given = opened(numbered_source(), mean=[0.1], std=[0.5])
+    assert given.train.mean.flatten().tolist() == pytest.approx([0.1] * 3)
+    with pytest.raises(ValueError, match="mean and std have 2 values, the images 3 channels"):
+        opened(numbered_source(), mean=[0.1, 0.2], std=[0.5, 0.5])
+
+
+@pytest.mark.parametrize("workers", WORKERS)
+def test_files_of_many_sizes_give_the_same_batches_resident_and_streaming(tmp_path, workers):
+    write_photos(tmp_path)
+    settings = {"augmentation": Basic(), "image_size": 16, "validation": 0.2}
+    resident = opened(image_folder(str(tmp_path)), residency="resident", **settings)
+    streaming = opened(image_folder(str(tmp_path)), residency="streaming", num_workers=workers, **settings)
+    assert_same(streaming.train.batches(4, 1, train=True), resident.train.batches(4, 1, train=True))
+    assert_same(streaming.val.batches(4, 1, train=False), resident.val.batches(4, 1, train=False))
+    streaming.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_streaming_names_the_file_that_breaks_it(tmp_path, workers):
+    write_photos(tmp_path)
+    given = {"mean": [0.5], "std": [0.5]}  # else a broken image is met while the statistics are computed
+    data = opened(image_folder(str(tmp_path)), residency="streaming", num_workers=workers, image_size=16, **given)
+    broken = data.val.dataset.images.name(data.val.dataset.images.indices[0])
+    with open(broken, "r+b") as file:
+        file.truncate(300)
+    with pytest.raises(ValueError, match=f"can't read image {broken}"):
+        list(data.val.batches(4, 0, train=False))
+    data.close()
+
+
+def write_photos(folder, count=12):
+    random = np.random.default_rng(0)
+    for k in range(2 * count):
+        path = folder / "ab"[k % 2] / f"{k}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(random.integers(256, size=(20 + k, 30 - k // 2, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_images_are_flipped_only_where_the_dataset_allows_it(mirror):
+    dataset = {"_target_": "iolaus.data.sources.digits", "mirror": mirror, "mean": [0.5], "std": [0.5]}
+    basic = {"_target_": "iolaus.augment.Basic", "flip": 1.0, "crop_padding": 0}
+    augmented, plain = (
+        build_data({"dataset": dataset, "model": {}, "augmentation": augmentation}, seed=0, device=CPU)
+        for augmentation in (basic, {})
+    )
+    images, _ = next(augmented.train.batches(50, 0, train=True))
+    expected, _ = next(plain.train.batches(50, 0, train=True))
+    assert torch.equal(images, expected.flip(-1) if mirror else expected)
+
+
+# ---- what reaches the model ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "expected"),
+    [
+        ({}, {}, (1, 28)),
+        ({}, {"in_channels": 3}, (3, 28)),
+        ({"image_size": 40}, {}, (1, 40)),
+        ({}, {"image_size": 64}, (1, 64)),
+        ({"image_size": 40}, {"image_size": 24}, (1, 24)),
+        ({}, {"min_image_size": 32}, (1, 32)),
+        ({}, {"min_image_size": 8}, (1, 28)),
+        ({"image_size": 40}, {"min_image_size": 48, "in_channels": 3}, (3, 48)),
+    ],
+)
+def test_the_model_decides_on_the_images_before_the_dataset_before_the_source(dataset, model, expected):
+    source = SimpleNamespace(channels=1, image_size=28)
+    assert input_shape(source, DatasetSettings(**dataset), ModelSettings(**model)) == expected
+
+
+def test_a_colour_dataset_is_grey_for_a_model_of_one_channel():
+    source = SimpleNamespace(channels=3, image_size=32)
+    assert input_shape(source, DatasetSettings(), ModelSettings(in_channels=1)) == (1, 32)

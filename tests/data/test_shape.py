@@ -1,0 +1,161 @@
+"""Images brought to the shape of a model, compared with PIL, torchvision and numpy; the constants of the configs.
+
+Only digits can always be recomputed, and CIFAR-10 where its JPEG files lie beside the repository. The constants of
+MNIST, Fashion-MNIST and CIFAR-100 need downloads; Oxford-IIIT Pet has ImageNet's, synthetic those of even noise.
+"""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SHARED
+from PIL import Image
+from torchvision.transforms import v2
+
+from iolaus.data.shape import channel_statistics, from_pil, to_shape
+from iolaus.data.sources import Photos, digits
+
+CIFAR10_JPEG = SHARED / "cifar10-jpeg.tar.xz"
+
+
+def noise(*shape):
+    return torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_images_that_fit_are_given_back_as_they_are():
+    images = noise(3, 3, 32, 32)
+    assert to_shape(images, 3, 32) is images
+
+
+def test_grey_becomes_rgb_by_repetition():
+    images = noise(4, 1, 8, 8)
+    assert torch.equal(to_shape(images, 3, 8), images.repeat(1, 3, 1, 1))
+
+
+def test_rgb_becomes_grey_as_pil_does_it():
+    images = noise(4, 3, 32, 32)
+    grey = to_shape(images, 1, 32)
+    assert grey.dtype == torch.uint8
+    assert grey.shape == (4, 1, 32, 32)
+    for image, result in zip(images, grey, strict=True):
+        expected = np.array(Image.fromarray(image.permute(1, 2, 0).numpy()).convert("L"))
+        assert np.abs(result[0].numpy().astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("size", "target"), [(28, 32), (24, 32), (7, 8)])
+def test_an_image_a_little_too_small_lies_intact_in_the_centre_of_zeros(size, target):
+    images = noise(2, 1, size, size)
+    padded = to_shape(images, 1, target)
+    before = (target - size) // 2
+    assert padded.shape == (2, 1, target, target)
+    assert torch.equal(padded[..., before : before + size, before : before + size], images)
+    assert padded.sum() == images.sum()
+
+
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(64, 96), (96, 64), (50, 50), (200, 71), (8, 8), (20, 33), (33, 100), (31, 57), (375, 500), (1, 300), (37, 36)],
+)
+def test_other_images_are_resized_and_cropped_as_torchvision_does_it(height, width):
+    images = noise(2, 3, height, width)
+    expected = v2.Compose([v2.Resize(32, antialias=True), v2.CenterCrop(32)])(images)
+    assert (to_shape(images, 3, 32).int() - expected.int()).abs().max() <= 1
+
+
+# 2 × 3 pixels, so that height and width can't be mistaken for each other
+GREY = np.array([[0, 50, 100], [150, 200, 255]], dtype=np.uint8)
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], axis=2)
+PICTURES = {
+    "L": (Image.fromarray(GREY), GREY[None]),
+    "1": (Image.fromarray(GREY > 120), (GREY > 120)[None] * 255),
+    "LA": (Image.fromarray(np.stack([GREY, GREY // 3], axis=2), "LA"), GREY[None]),
+    "I;16": (Image.fromarray(GREY.astype(np.uint16) * 257), GREY[None]),
+    "I": (Image.fromarray(GREY.astype(np.int32) * 257), GREY[None]),
+    "F": (Image.fromarray(GREY.astype(np.float32)), GREY[None]),
+    "RGB": (Image.fromarray(COLOUR), COLOUR.transpose(2, 0, 1)),
+    "RGBA": (Image.fromarray(np.dstack([COLOUR, GREY])), COLOUR.transpose(2, 0, 1)),
+    "P": (Image.fromarray(COLOUR).convert("P", palette=Image.Palette.ADAPTIVE), COLOUR.transpose(2, 0, 1)),
+}
+
+
+@pytest.mark.parametrize("mode", PICTURES)
+def test_every_mode_of_pil_becomes_grey_or_rgb_of_8_bits(mode):
+    picture, expected = PICTURES[mode]
+    assert picture.mode == mode
+    pixels = from_pil(picture)
+    assert pixels.dtype == torch.uint8
+    assert pixels.shape == (1, *expected.shape)
+    assert np.array_equal(pixels[0].numpy(), expected)
+
+
+def test_a_png_file_of_16_bits_keeps_its_greys():
+    file = io.BytesIO()
+    Image.fromarray(np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16)).save(file, "PNG")
+    pixels = from_pil(Image.open(file)).flatten()
+    assert torch.equal(pixels.int(), torch.arange(0, 65536, 256).div(257).round().int())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channel_statistics_are_those_of_numpy(channels):
+    images = noise(50, channels, 9, 9) // torch.arange(1, channels + 1).view(-1, 1, 1)
+    mean, std = channel_statistics(images, channels, 9)
+    pixels = images.numpy() / 255
+    assert mean == pytest.approx(pixels.mean(axis=(0, 2, 3)))
+    assert std == pytest.approx(pixels.std(axis=(0, 2, 3)))
+
+
+def test_channel_statistics_are_of_the_images_as_the_model_gets_them():
+    images = noise(10, 1, 28, 28)
+    mean, std = channel_statistics(images, 3, 32)
+    pixels = to_shape(images, 3, 32).numpy() / 255
+    assert mean == pytest.approx([pixels.mean()] * 3)
+    assert std == pytest.approx([pixels.std()] * 3)
+
+
+@pytest.mark.parametrize("most", [3, 10, 11, 2000])
+def test_channel_statistics_do_not_depend_on_where_the_images_live(most):
+    images = noise(11, 3, 8, 8)
+    items = [(image, 0) for image in images]
+    photos = Photos(items, range(len(items)))
+    assert channel_statistics(images, 3, 8, most) == channel_statistics(photos, 3, 8, most)
+
+
+def test_a_constant_channel_is_not_divided_by_zero():
+    _, std = channel_statistics(torch.full((2, 1, 4, 4), 7, dtype=torch.uint8), 1, 4)
+    assert std[0] > 0
+
+
+def constants(name):
+    node = yaml.safe_load((ROOT / "conf" / "dataset" / f"{name}.yaml").read_text())
+    return node["mean"], node["std"]
+
+
+def test_the_constants_of_digits_are_those_of_its_training_images():
+    pixels = digits().train.images.numpy() / 255
+    mean, std = constants("digits")
+    assert mean == pytest.approx([pixels.mean()], abs=0.0005)
+    assert std == pytest.approx([pixels.std()], abs=0.0005)
+
+
+def test_the_constants_of_synthetic_are_those_of_even_noise():
+    levels = np.arange(256) / 255
+    mean, std = constants("synthetic")
+    assert mean == pytest.approx([levels.mean()], abs=0.001)
+    assert std == pytest.approx([levels.std()], abs=0.001)
+
+
+@pytest.mark.skipif(not CIFAR10_JPEG.is_file(), reason=f"{CIFAR10_JPEG.name} is not beside the repository")
+def test_the_constants_of_cifar10_are_those_of_its_training_images():
+    images = []
+    with tarfile.open(CIFAR10_JPEG, "r|xz") as tar:
+        for count, member in enumerate(m for m in tar if "/train/" in m.name and m.isfile()):
+            if count % 10 == 0:
+                images.append(np.asarray(Image.open(tar.extractfile(member))))
+    pixels = np.stack(images) / 255
+    assert len(images) == 5000
+    mean, std = constants("cifar10")
+    assert mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=0.005)
+    assert std == pytest.approx(pixels.std(axis=(0, 1, 2)), abs=0.005)
