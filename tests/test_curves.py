@@ -78,9 +78,16 @@ def test_no_legend_and_no_mark_covers_the_lines(tmp_path, drawn):
         assert not mark.overlaps(legend)
 
 
-@pytest.mark.parametrize(("lowest", "scale"), [(0.1 / 40, "linear"), (0.1 / 60, "log")])
-def test_a_learning_rate_that_spans_more_than_50_times_has_a_log_axis(tmp_path, drawn, lowest, scale):
-    draw_curves(history(2, lr=lambda epoch: lowest if epoch else 0.1), tmp_path / "curves.png")
+@pytest.mark.parametrize(
+    ("rates", "scale"),
+    [
+        ([0.1, 0.1, 0.1 / 40, 0.1 / 40], "linear"),
+        ([0.1, 0.1, 0.1 / 60, 0.1 / 60], "log"),
+        ([0.1, 0.05, 0.01, 1e-6], "linear"),
+    ],
+)
+def test_a_learning_rate_that_falls_in_steps_over_50_times_has_a_log_axis(tmp_path, drawn, rates, scale):
+    draw_curves(history(4, lr=lambda epoch: rates[epoch]), tmp_path / "curves.png")
     assert drawn[0].axes[2].get_yscale() == scale
 
 

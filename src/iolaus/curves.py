@@ -50,8 +50,9 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str = "", best
     if 1 < len(groups) <= 5:
         _legend(lr_axes)
     rates = [value for key in groups for _, value in _points(history, key) if value > 0]
-    # steps of a tenth are seen on a log scale; a curve that ends near zero (cosine, one cycle) is not
-    if rates and 50 * min(rates) < max(rates) < 1e5 * min(rates):
+    # a rate that falls in steps of a tenth needs a log scale; one that glides towards zero (cosine) must have none
+    in_steps = len(set(rates)) <= len(rates) / 2
+    if rates and in_steps and max(rates) > 50 * min(rates):
         lr_axes.set_yscale("log")
     elif rates:
         lr_axes.set_ylim(bottom=0)
