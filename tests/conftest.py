@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
@@ -82,3 +84,16 @@ def close_log_files() -> None:
 @pytest.fixture(autouse=True)
 def _quiet_and_repeatable() -> None:
     torch.manual_seed(0)
+
+
+def terminal(width=100):
+    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, _environ={})
+
+
+def pipe():
+    return Console(file=io.StringIO(), force_terminal=False, width=80, _environ={})
+
+
+def written(console):
+    """What was printed, without the terminal's control sequences; a redrawn line starts a new one."""
+    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", console.file.getvalue().replace("\r", "\n"))

@@ -1,11 +1,9 @@
-import io
 import logging
-import re
 import sys
 import time
 
 import pytest
-from rich.console import Console
+from conftest import pipe, terminal, written
 
 from iolaus import display
 from iolaus.display import progress
@@ -18,19 +16,6 @@ EPOCH = {
     "lr": 0.1,
     "seconds": 3.2,
 }
-
-
-def terminal(width=100):
-    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, _environ={})
-
-
-def pipe():
-    return Console(file=io.StringIO(), force_terminal=False, width=80, _environ={})
-
-
-def written(console):
-    """What was printed, without the terminal's control sequences; a redrawn line starts a new one."""
-    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", console.file.getvalue().replace("\r", "\n"))
 
 
 def test_every_epoch_becomes_a_line_and_the_best_so_far_is_marked():

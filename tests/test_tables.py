@@ -1,12 +1,10 @@
 """The tables at the end of a run and of a sweep."""
 
-import io
 import math
-import re
 from pathlib import Path
 
 import pytest
-from rich.console import Console
+from conftest import pipe, terminal, written
 
 from iolaus import tables
 from iolaus.tables import result_table, sweep_table
@@ -33,19 +31,6 @@ RESULT = {
     "selected_on_test": False,
 }
 LONG = Path("outputs") / ("[a]" * 60)
-
-
-def terminal(width=100):
-    return Console(file=io.StringIO(), force_terminal=True, width=width, color_system=None, _environ={})
-
-
-def pipe():
-    return Console(file=io.StringIO(), force_terminal=False, width=80, _environ={})
-
-
-def written(console):
-    """What was printed, without the terminal's control sequences; a redrawn line starts a new one."""
-    return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", console.file.getvalue().replace("\r", "\n"))
 
 
 def row(accuracy, seconds=120.0, **overrides):
