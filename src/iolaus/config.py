@@ -154,7 +154,7 @@ def locate(key: str, node: Mapping[str, Any]) -> Callable[..., Any]:
         module, _, name = target.rpartition(".")
         names = [n for n in dir(sys.modules[module]) if not n.startswith("_")] if module in sys.modules else []
         close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(close)}?" if close else f": {first_line(error)}"
+        hint = f"; did you mean {' or '.join(close)}?" if close else f": {first_line(error.__cause__ or error)}"
         raise ConfigError(f"{key}._target_={target}: not found{hint}") from error
     if not callable(found):
         raise ConfigError(f"{key}._target_={target}: is not a class or function")
