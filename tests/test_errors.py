@@ -125,3 +125,15 @@ def test_a_scheduler_that_would_break_during_the_run_is_refused_before_it(comman
     (line,) = outcome.err.strip().splitlines()
     assert "scheduler" in line
     assert list(outcome.cwd.iterdir()) == []
+
+
+def test_ctrl_c_while_the_data_are_read_leaves_no_folder(command, monkeypatch):
+    from iolaus import parts
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parts, "read", interrupted)
+    outcome = command(*TINY)
+    assert outcome.status == 130
+    assert list(outcome.cwd.iterdir()) == []

@@ -41,7 +41,7 @@ def run(cfg: DictConfig) -> float:
 
 
 def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
-    """The run itself. Raises ConfigError, with the empty folder removed, before anything is written into it."""
+    """The run itself. Whatever ends it before all its parts stand (ConfigError, Ctrl-C) leaves no folder."""
     try:
         cfg = resumed(cfg) if cfg.get("resume") else cfg
         if (objective := already_done(cfg, folder)) is not None:
@@ -52,9 +52,11 @@ def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
 
         parts = build_parts(plain)
         state = restore(parts, folder)
-    except (ConfigError, OmegaConfBaseException) as error:
+    except BaseException as error:  # Ctrl-C while the data are read, too
         folders.discard(folder)
-        raise error if isinstance(error, ConfigError) else ConfigError(*explain(error)) from error
+        if isinstance(error, OmegaConfBaseException):
+            raise ConfigError(*explain(error)) from error
+        raise
     write_hydra(folder, cfg)
     return train(parts, state, folder, plain)
 
