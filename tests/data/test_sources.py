@@ -248,8 +248,10 @@ def test_labels_of_other_files_are_noticed(tmp_path):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match=r"name=MNISTT: torchvision.datasets has no such class"):
+    with pytest.raises(ValueError, match=r"name=MNISTT: torchvision.datasets has no such class; did you mean MNIST\?"):
         from_torchvision("MNISTT", "data")
+    with pytest.raises(ValueError, match=r"name=mnist: torchvision.datasets has no such class; did you mean MNIST\?"):
+        from_torchvision("mnist", "data")
 
 
 def cut(path):
