@@ -61,7 +61,7 @@ def from_torchvision(name: str, root: str, download: bool = False) -> Source:
     from torchvision import datasets
 
     reader: Any = getattr(datasets, name, None)
-    if not inspect.isclass(reader):  # in lower case it is a module of torchvision's
+    if not isinstance(reader, type):  # in lower case it is a module of torchvision's
         close = difflib.get_close_matches(name.lower(), [n.lower() for n in datasets.__all__], n=1)
         hint = "".join(f"; did you mean {n}?" for n in datasets.__all__ if n.lower() in close)
         raise ValueError(f"name={name}: torchvision.datasets has no such class{hint}")
