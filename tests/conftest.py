@@ -25,6 +25,16 @@ TINY = (
     "trainer.epochs=1", "trainer.batch_size=16", "dataset.validation=0.2", "tracker=none",
 )  # fmt: skip
 
+# An epoch's metrics, as the display and the tables show them.
+EPOCH = {
+    "train/loss": 1.25,
+    "train/accuracy": 0.5,
+    "val/loss": 1.5,
+    "val/accuracy": 0.4567,
+    "lr": 0.1,
+    "seconds": 3.2,
+}
+
 
 @dataclass
 class Outcome:

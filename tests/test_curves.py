@@ -125,7 +125,7 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path, monkeypatch):
     path.write_bytes(b"old")
 
     def half(self, file, **kwargs):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError("disk full")
 
     monkeypatch.setattr(Figure, "savefig", half)

@@ -3,19 +3,10 @@ import sys
 import time
 
 import pytest
-from conftest import pipe, terminal, written
+from conftest import EPOCH, pipe, terminal, written
 
 from iolaus import display
 from iolaus.display import progress
-
-EPOCH = {
-    "train/loss": 1.25,
-    "train/accuracy": 0.5,
-    "val/loss": 1.5,
-    "val/accuracy": 0.4567,
-    "lr": 0.1,
-    "seconds": 3.2,
-}
 
 
 def test_every_epoch_becomes_a_line_and_the_best_so_far_is_marked():

@@ -4,19 +4,11 @@ import math
 from pathlib import Path
 
 import pytest
-from conftest import pipe, terminal, written
+from conftest import EPOCH, pipe, terminal, written
 
 from iolaus import tables
 from iolaus.tables import result_table, sweep_table
 
-EPOCH = {
-    "train/loss": 1.25,
-    "train/accuracy": 0.5,
-    "val/loss": 1.5,
-    "val/accuracy": 0.4567,
-    "lr": 0.1,
-    "seconds": 3.2,
-}
 RESULT = {
     "metrics": {
         "last": {"epoch": 19, **EPOCH, "test/loss": 1.75, "test/accuracy": 0.4321},

@@ -172,23 +172,22 @@ def check_node(key: str, node: Mapping[str, Any], given: Set[str] = frozenset())
     for name, value in arguments.items():
         if isinstance(value, Mapping) and "_target_" in value:
             problems += check_node(f"{key}.{name}", value)
-    if not problems and is_dataclass(target):  # settings, whose ranges are checked when they are made
-        try:
-            target(**arguments)
-        except ValueError as error:
-            problems = list(value_error(key, error).problems)
-    return problems
+    return problems or (out_of_range(key, target, arguments) if is_dataclass(target) else [])
 
 
 def check_settings(key: str, schema: type, values: Mapping[str, Any]) -> list[str]:
     """Problems of one of our own dataclasses: names, types, then ranges."""
-    problems = check_arguments(key, schema, values, set())
-    if not problems:
-        try:
-            schema(**values)
-        except ValueError as error:
-            problems = [f"{key}.{error}" if key else str(error)]
-    return problems if key else [problem.removeprefix(".") for problem in problems]
+    problems = check_arguments(key, schema, values, set()) or out_of_range(key, schema, values)
+    return [problem.removeprefix(".") for problem in problems]  # the keys at the top have no group before them
+
+
+def out_of_range(key: str, settings: Callable[..., Any], values: Mapping[str, Any]) -> list[str]:
+    """The problem that a dataclass of settings finds in its values when it is made."""
+    try:
+        settings(**values)
+    except ValueError as error:
+        return list(value_error(key, error).problems)
+    return []
 
 
 def check(config: Mapping[str, Any], copies: Set[str] = frozenset()) -> None:

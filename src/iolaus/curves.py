@@ -1,8 +1,9 @@
 """A run's curves as one picture: loss, accuracy and learning rate by epoch."""
 
-import os
 from pathlib import Path
 from typing import Any
+
+from iolaus.checkpoint import write_atomically
 
 SPLITS = ("train", "val", "test")
 # Okabe and Ito's palette, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
@@ -59,9 +60,7 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str = "", best
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    figure.savefig(temporary, format="png", dpi=110)
-    os.replace(temporary, path)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=110))
 
 
 def _keys(history: list[dict[str, Any]]) -> list[str]:

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from iolaus.checkpoint import write_atomically
+
 logger = logging.getLogger(__name__)
 
 WANDB_MODES = ("offline", "online", "disabled")
@@ -68,10 +70,8 @@ class JSONL:
     def __init__(self, path: Path, history: Iterable[dict[str, Any]] = ()):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # a kill in between leaves the old file whole
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in history), encoding="utf-8")
-        os.replace(temporary, path)
+        lines = "".join(json.dumps(line) + "\n" for line in history)
+        write_atomically(path, lambda file: file.write(lines.encode()))
         self.file = path.open("a", encoding="utf-8")
 
     def log(self, metrics: dict[str, float], step: int) -> None:
