@@ -43,4 +43,4 @@ def smoke(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure Iolaus' loop against the bare step on one batch; prints a table and writes benchmarks/results.json."""
     session.install("-e", ".")
-    session.run("python", "benchmarks/loop.py", *session.posargs)
+    session.run("python", "benchmarks/run.py", *session.posargs)

@@ -1,6 +1,7 @@
 """Device and precision follow from what the machine has, and a refusal names what it allows."""
 
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from iolaus import hardware
 def machine(monkeypatch):
     """Pretend to be a machine: machine(gpus=2, bf16=True), machine(mps=True), machine(amx=True)."""
 
-    def pretend(gpus: int = 0, bf16: bool = False, mps: bool = False, amx: bool = False) -> None:
+    def pretend(gpus: int = 0, bf16: bool = False, mps: bool = False, amx: bool = False, avx512: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
         monkeypatch.setattr(
@@ -22,6 +23,7 @@ def machine(monkeypatch):
         )
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
 
     return pretend
 
@@ -69,6 +71,7 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(machine, has,
         ({"gpus": 1, "bf16": False}, "cuda:0", "fp16"),
         ({"gpus": 1, "bf16": False, "amx": True}, "cuda", "fp16"),
         ({"amx": True}, "cpu", "bf16"),
+        ({"avx512": True}, "cpu", "bf16"),
         ({"amx": False}, "cpu", "fp32"),
         ({"mps": True, "amx": True}, "mps", "fp32"),
     ],
@@ -150,3 +153,33 @@ def test_versions_and_device_name_are_those_of_this_machine(monkeypatch):
     assert hardware.device_name(torch.device("mps")).startswith("mps (")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
     assert hardware.device_name(torch.device("cuda:1")) == "GPU of cuda:1"
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is on Linux")
+def test_freed_memory_is_kept_or_given_back_as_told():
+    """Page faults of allocating the same 64 MiB again and again: where memory is kept there are next to none."""
+    code = (
+        "import resource, torch\n"
+        "from iolaus.hardware import keep_freed_memory\n"
+        "torch.set_num_threads(1)\n"
+        "def faults(count):\n"
+        "    for _ in range(6): torch.ones(count)\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(5): torch.ones(count)\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "print(keep_freed_memory(True), faults(2**24))\n"
+        "print(keep_freed_memory(False), faults(2**26))\n"  # more than what is kept by now
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (kept, few), (given_back, many) = (line.split() for line in done.stdout.splitlines())
+    if kept == "False":
+        pytest.skip("the C library is not glibc")
+    assert given_back == "False"
+    pages = 2**24 * 4 // 4096  # each time anew, without it
+    assert int(few) <= 2 * pages
+    assert int(many) >= 5 * pages
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
+    assert not hardware.keep_freed_memory(True)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from iolaus import hardware, loop
-from iolaus.data.resident import Resident, normalise, plan
+from iolaus.data.resident import Pass, Resident
+from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Split, synthetic
 from iolaus.display import Quiet
 from iolaus.losses import loss_functions
@@ -28,7 +29,7 @@ def make_data(count: int = 40, device: torch.device = CPU) -> SimpleNamespace:
     def place(split: Split) -> Resident:
         images = (split.images // 2) + (split.targets * 100).to(torch.uint8).view(-1, 1, 1, 1)
         half = torch.full((1, 3, 1, 1), 0.5)
-        return Resident(Split(images, split.targets), 2, (half, half / 2), None, 0, device)
+        return Resident(images.to(device), split.targets, ImageShape(3, 8, 8), (half, half / 2))
 
     return SimpleNamespace(train=place(source.train), val=place(source.test))
 
@@ -59,10 +60,10 @@ def test_training_equals_a_loop_written_out_by_hand():
 
     optimizer, scheduler = by_hand.optimizer, by_hand.schedule.scheduler
     for epoch in range(3):
-        order, _ = plan(40, 8, None, 0, epoch)
+        order = Pass(40, data.train.shape, None, 0, epoch, shuffle=True).order
         losses, hits = [], 0
         for batch in order[:32].split(16):
-            images = normalise(data.train.images[batch], data.train.mean, data.train.std)
+            images = data.train.normalise(data.train.images[batch])
             logits = by_hand.model(images)
             loss = nn.functional.cross_entropy(logits, data.train.targets[batch])
             optimizer.zero_grad()
@@ -80,7 +81,7 @@ def test_training_equals_a_loop_written_out_by_hand():
 
 def test_evaluation_is_the_mean_over_every_image_once_whatever_the_batch_size():
     data, learner = make_data(41), make_learner()
-    images = normalise(data.val.images, data.val.mean, data.val.std)
+    images = data.val.normalise(data.val.images)
     logits = learner.model(images)
     loss = nn.functional.cross_entropy(logits, data.val.targets).item()
     accuracy = (logits.argmax(1) == data.val.targets).float().mean().item()

@@ -25,6 +25,14 @@ CASES = {
         "optimizer=rmsprop", "scheduler=step", "scheduler.step_size=2", "loss=mse", "trainer.grad_clip_norm=0.1",
     ),
     "bf16, one cycle": ("trainer.precision=bf16", "scheduler=one_cycle", "optimizer=adam", "model.dropout=0.2"),
+    "everything that augments, channels-last or not, the last batch kept": (
+        "augmentation=advanced", "augmentation.erasing=0.5", "augmentation.mixup_alpha=0.2", "augmentation.hue=0.1",
+        "augmentation.cutmix_alpha=1.0", "trainer.drop_last=false", "scheduler=cosine",
+    ),
+    "a transform of torchvision's in reading processes": (
+        "dataset.residency=streaming", "dataset.num_workers=1", "augmentation.scale=[0.5,1]",
+        "augmentation.transform=torchvision.transforms.v2.RandAugment",
+    ),
     "streaming with workers": ("dataset.residency=streaming", "dataset.num_workers=2", "scheduler=cosine"),
 }  # fmt: skip
 BASE = (*TINY, "dataset.train_count=60", "trainer.epochs=5", "model=cnn", "model.widths=[8]", "trainer.log_every=1")

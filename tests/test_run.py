@@ -140,7 +140,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice_and_status_1(command)
 def test_help_explains_every_group_option_and_the_keys_that_people_type(command):
     outcome = command("--help")
     assert outcome.status == 0
-    for option in (ROOT / "conf").glob("*/*.yaml"):
+    for option in (ROOT / "conf").glob("*/[!_]*.yaml"):
         assert option.parent.name in outcome.out
         assert option.stem in outcome.out or option.stem == "default", option
     for key in (
@@ -200,3 +200,50 @@ def test_the_optuna_sweeper_maximizes_an_accuracy_and_minimizes_a_loss(command):
                   for run in outcome.runs if run.parent.name == objective[4:]]  # fmt: skip
         assert len(values) == 2
         assert best["best_value"] == better(values)
+
+
+# ---- the last batch, test-time augmentation, memory layout ----------------------------------------------------
+
+
+def test_the_last_batch_counts_in_steps_schedule_and_means(command):
+    outcome = command(*TINY, "trainer.drop_last=false", "trainer.batch_size=6", "trainer.epochs=2", "optimizer.lr=0.1",
+                      "scheduler=cosine", "scheduler.interval=step")  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert outcome.results["steps"] == 2 * 3  # 16 images: 6, 6, 4
+    assert [m["train/accuracy"] * 16 % 1 for m in outcome.results["history"]] == [0, 0]
+    assert outcome.results["history"][-1]["lr"] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("how", ["flip", "flip_translate", "resize_center_crop"])
+def test_test_is_evaluated_with_and_without_augmentation_side_by_side(command, how):
+    plain = command(*TINY, "hydra.run.dir=outputs/plain").results["metrics"]["last"]
+    outcome = command(*TINY, f"trainer.tta={how}", "hydra.run.dir=outputs/tta")
+    assert outcome.status == 0, outcome.err
+    results = json.loads((outcome.cwd / "outputs" / "tta" / "results.json").read_text())
+    for which in ("last", "best"):
+        metrics = results["metrics"][which]
+        assert metrics["test/loss"] == plain["test/loss"]
+        assert metrics["test/tta_loss"] != metrics["test/loss"]
+        assert 0 <= metrics["test/tta_accuracy"] <= 1
+    assert any(line.startswith("test, TTA ") for line in outcome.out.splitlines())
+    assert "test/tta_accuracy" not in plain
+
+
+def test_images_that_must_not_be_mirrored_are_not_in_the_test_either(command):
+    outcome = command(*TINY, "trainer.tta=flip", "dataset.mirror=false")
+    assert outcome.status == 2
+    (line,) = outcome.err.strip().splitlines()
+    assert line == ("iolaus: trainer.tta=flip: a mirrored image is of another class here (dataset.mirror=false); "
+                    "allowed: none, resize_center_crop")  # fmt: skip
+
+
+@pytest.mark.parametrize(("model", "chosen", "last"), [("cnn", "auto", True), ("mlp", "auto", False),
+                                                       ("cnn", "false", False), ("mlp", "true", True)])  # fmt: skip
+def test_the_memory_layout_follows_the_model_or_the_key(command, model, chosen, last):
+    outcome = command(*TINY, f"model={model}", f"trainer.channels_last={chosen}", "trainer.device=cpu")
+    assert outcome.status == 0, outcome.err
+    assert outcome.results["channels_last"] is last
+    weights = torch.load(outcome.runs[0] / "last.pt", weights_only=True)["learner"]["model"]
+    for weight in weights.values():
+        if weight.ndim == 4 and weight.shape[1] > 1:
+            assert weight.is_contiguous(memory_format=torch.channels_last) == last

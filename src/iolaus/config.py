@@ -49,6 +49,8 @@ GIVEN: dict[str, set[str]] = {
     "tracker": {"folder", "config", "purge_step"},
     "augmentation": {"mirror"},
 }
+# Keys that name a function of the user's, called with each image.
+FUNCTIONS = ("dataset.initial", "augmentation.transform")
 # What the launcher puts in the place of null: a scheduler's length, a plateau's direction.
 FILLED = {*TOTALS, "mode"}
 
@@ -175,6 +177,19 @@ def check_node(key: str, node: Mapping[str, Any], given: Set[str] = frozenset())
     return problems or (out_of_range(key, target, arguments) if is_dataclass(target) else [])
 
 
+def check_function(key: str, value: Any) -> list[str]:
+    """Problems of a key that names a function of the user's, which gets the image as its first argument."""
+    node = function_node(value)
+    if not isinstance(node, Mapping):
+        return [f"{key}={value}: expected a dotted path, or _target_ with arguments"]
+    try:
+        target = locate(key, node)
+    except ConfigError as error:
+        return [problem.replace(f"{key}._target_=", f"{key}=") if node is not value else problem
+                for problem in error.problems]  # fmt: skip
+    return check_node(key, node, frozenset() if isinstance(target, type) else set(list(parameters(target))[:1]))
+
+
 def check_settings(key: str, schema: type, values: Mapping[str, Any]) -> list[str]:
     """Problems of one of our own dataclasses: names, types, then ranges."""
     problems = check_arguments(key, schema, values, set()) or out_of_range(key, schema, values)
@@ -205,7 +220,12 @@ def check(config: Mapping[str, Any], copies: Set[str] = frozenset()) -> None:
         problems += check_node(key, node, GIVEN.get(key, set()) | filled)
     for key in ("optimizer", "trainer", "augmentation", "early_stopping"):
         if config.get(key):
-            problems += check_node(key, config[key], GIVEN.get(key, set()))
+            node = {k: v for k, v in config[key].items() if f"{key}.{k}" not in FUNCTIONS}
+            problems += check_node(key, node, GIVEN.get(key, set()))
+    for key in FUNCTIONS:
+        group, _, name = key.partition(".")
+        if (config.get(group) or {}).get(name) is not None:
+            problems += check_function(key, config[group][name])
     for name, node in (config.get("tracker") or {}).items():
         problems += check_node(f"tracker.{name}", node, GIVEN["tracker"])
     if problems:
@@ -233,6 +253,24 @@ def factory(key: str, node: Mapping[str, Any]) -> functools.partial[Any]:
     except InstantiationException as error:
         raise ConfigError(f"{key}: {first_line(error.__cause__ or error)}") from error
     return functools.partial(made.func, **made.keywords)
+
+
+def function_node(value: Any) -> Any:
+    """A user's function as a node: a dotted path alone stands for one without arguments."""
+    return {"_target_": value} if isinstance(value, str) else value
+
+
+def function(key: str, value: Any) -> Callable[[Any], Any] | None:
+    """What a checked key names that is to be called with an image: an object of a class, or a function.
+
+    A class is made with the node's arguments; a function gets them after the image. None stays None.
+    """
+    if value is None:
+        return None
+    made = factory(key, function_node(value))
+    if not isinstance(made.func, type):
+        return made if made.keywords else made.func
+    return build(key, function_node(value))
 
 
 def build(key: str, node: Mapping[str, Any], **given: Any) -> Any:

@@ -1,5 +1,6 @@
 """The device and the precision by themselves, and what a run must say about where it ran."""
 
+import ctypes
 import os
 import platform
 import subprocess
@@ -25,19 +26,34 @@ def pick_device(name: str) -> torch.device:
 def pick_precision(name: str, device: torch.device) -> str:
     """fp32, bf16 or fp16 for `name` on a device.
 
-    `auto` is bf16 on CUDA that has it and on CPUs with AMX, else fp16 on CUDA, else fp32. Raises ValueError for
-    fp16 on a CPU, where it is many times slower than fp32, and for bf16 on a GPU that has it not.
+    `auto` is bf16 on CUDA that has it and on CPUs with AMX or AVX512-BF16 (measured: benchmarks/README.md), else
+    fp16 on CUDA, else fp32. Raises ValueError for fp16 on a CPU, where it is many times slower than fp32, and for
+    bf16 on a GPU that has it not.
     """
     if name == "auto":
         if device.type == "cuda":
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-        amx = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
-        return "bf16" if amx else "fp32"
+        fast = device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+        return "bf16" if fast else "fp32"
     if name == "fp16" and device.type == "cpu":
         raise ValueError("precision=fp16: not on a CPU, where it is slower than fp32; allowed: auto, fp32, bf16")
     if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         raise ValueError("precision=bf16: this GPU has no bfloat16; allowed: auto, fp32, fp16")
     return name
+
+
+def keep_freed_memory(keep: bool) -> bool:
+    """Let glibc keep the memory that tensors give back for the next ones; False goes back to its own ways.
+
+    By itself it returns large blocks to the system at each free, and every step faults them in again, page by page:
+    that can cost half of a step on a CPU. Returns whether it is so now; elsewhere than under glibc nothing is done.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_max = -1, -4  # the names of malloc.h, M_TRIM_THRESHOLD and M_MMAP_MAX
+    done = mallopt(mmap_max, 0 if keep else 65536) and mallopt(trim_threshold, -1 if keep else 128 * 1024)
+    return bool(done) and keep
 
 
 def peak_memory(device: torch.device) -> int | None:

@@ -57,12 +57,16 @@ class Learner:
 
 @dataclass
 class State:
-    """Where a run stands. losses, correct and norms belong to the epoch in progress, one entry for each step."""
+    """Where a run stands. losses, correct, counts and norms belong to the epoch in progress, one entry for each step.
+
+    counts: images of the step; correct: how many of them were recognised, a share of each where they are mixed.
+    """
 
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
     correct: list[float] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
     seconds: float = 0.0
     history: list[Metrics] = field(default_factory=list)
@@ -83,7 +87,8 @@ def train(
     end. Raises NonFiniteLoss.
     """
     while state.epoch < settings.epochs and not should_stop(state.history) and not interrupted():
-        batch_size, steps = steps_at(state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule)
+        batch_size, steps = steps_at(state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule,
+                                     settings.drop_last)  # fmt: skip
         first_step = state.step - len(state.losses)
 
         progress.start_epoch(state.epoch, steps, len(state.losses))
@@ -93,20 +98,22 @@ def train(
 
         lrs = [group["lr"] for group in learner.optimizer.param_groups]  # as they stand at the end of the epoch
         val, val_losses = evaluate(learner, data.val, settings.eval_batch_size)
+        images = sum(state.counts)
         metrics = {
             "epoch": state.epoch, "step": state.step,
-            "train/loss": finite_mean(state.losses), "train/accuracy": sum(state.correct) / (steps * batch_size),
+            "train/loss": finite_mean(state.losses, state.counts), "train/accuracy": sum(state.correct) / images,
             **{f"val/{name}": value for name, value in val.items()},
             "train/grad_norm": finite_mean(state.norms),
             "lr": lrs[0], **{f"lr/{i}": lr for i, lr in enumerate(lrs[1:], 1)},
             "batch_size": batch_size, "seconds": state.seconds,
-            "images_per_second": steps * batch_size / state.seconds,
+            "images_per_second": images / state.seconds,
         }  # fmt: skip
         learner.schedule.after_epoch(metrics)
         log_epoch(tracker, metrics, state.losses, val_losses, first_step, settings.log_every)
         state.history.append(metrics)
         progress.end_epoch(metrics, best=best_epoch(state.history, objective) == state.epoch)
-        state.epoch, state.losses, state.correct, state.norms, state.seconds = state.epoch + 1, [], [], [], 0.0
+        state.epoch, state.losses, state.correct, state.counts, state.norms = state.epoch + 1, [], [], [], []
+        state.seconds = 0.0
         save()
 
 
@@ -119,6 +126,7 @@ def train_epoch(
     started = time.perf_counter()
     losses: list[Tensor] = []
     correct: list[Tensor] = []
+    counts: list[int] = []
     norms: list[Tensor] = []
     done = len(state.losses)
     for images, targets in data.batches(batch_size, state.epoch, train=True, start=done):
@@ -127,6 +135,7 @@ def train_epoch(
         loss, hits, norm = train_step(learner, images, targets, want_norm=log_now)
         losses.append(loss)
         correct.append(hits)
+        counts.append(len(images))
         if norm is not None:
             norms.append(norm)
         state.step += 1
@@ -139,12 +148,11 @@ def train_epoch(
     check_finite(losses, state, learner, look_at=len(losses))
     for kept, new in ((state.losses, losses), (state.correct, correct), (state.norms, norms)):
         kept += torch.stack(new).tolist() if new else []  # one transfer for the epoch
+    state.counts += counts
     state.seconds += time.perf_counter() - started
 
 
-def train_step(
-    learner: Learner, images: Tensor, targets: Tensor, want_norm: bool
-) -> tuple[Tensor, Tensor, Tensor | None]:
+def train_step(learner: Learner, images: Tensor, targets: Any, want_norm: bool) -> tuple[Tensor, Tensor, Tensor | None]:
     """One optimizer update. Returns loss, number of correct predictions and gradient norm, all on the device."""
     with learner.autocast():
         logits = learner.model(images)
@@ -164,19 +172,33 @@ def train_step(
     learner.optimizer.zero_grad(set_to_none=True)
     if learner.scaler.get_scale() >= scale:  # a smaller scale: this step overflowed and was skipped
         learner.schedule.after_step()
-    return loss.detach(), (logits.argmax(dim=1) == targets).sum(), norm
+    return loss.detach(), count_correct(logits, targets), norm
+
+
+def count_correct(logits: Tensor, targets: Any) -> Tensor:
+    """How many of a batch are recognised; of a mixed image (augment.mix.Mixed) the share that is of that class."""
+    preds = logits.argmax(dim=1)
+    if isinstance(targets, tuple):
+        targets, partners, share = targets
+        return share * (preds == targets).sum() + (1 - share) * (preds == partners).sum()
+    return (preds == targets).sum()
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, data: Any, batch_size: int) -> tuple[Metrics, list[float]]:
-    """Mean loss and accuracy (fractions) over every image of `data` once, and the loss of each batch."""
+def evaluate(
+    learner: Learner, data: Any, batch_size: int, forward: Callable[[nn.Module, Tensor], Tensor] | None = None
+) -> tuple[Metrics, list[float]]:
+    """Mean loss and accuracy (fractions) over every image of `data` once, and the loss of each batch.
+
+    forward: how logits are made of the model and a batch, where that is not the model's own way (tta.logits).
+    """
     learner.model.eval()
     losses, correct, counts = [], [], []
     for images, targets in data.batches(batch_size, epoch=0, train=False):
         with learner.autocast():
-            logits = learner.model(images)
+            logits = forward(learner.model, images) if forward else learner.model(images)
             losses.append(learner.evaluation_loss_fn(logits, targets))
-        correct.append((logits.argmax(dim=1) == targets).sum())
+        correct.append(count_correct(logits, targets))
         counts.append(len(targets))
     batch_losses, hits = torch.stack(losses).tolist(), torch.stack(correct).tolist()
     loss = sum(loss * count for loss, count in zip(batch_losses, counts, strict=True)) / sum(counts)
@@ -200,10 +222,11 @@ def check_finite(losses: list[Tensor], state: State, learner: Learner, look_at: 
     return values[-1]
 
 
-def finite_mean(values: list[float]) -> float:
+def finite_mean(values: list[float], weights: list[int] | None = None) -> float:
     """Mean without the infinities of fp16 steps that overflowed and were skipped; infinite if there is nothing else."""
-    finite = [value for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.inf
+    pairs = zip(values, weights or [1] * len(values), strict=True)
+    finite = [(value * weight, weight) for value, weight in pairs if math.isfinite(value)]
+    return sum(value for value, _ in finite) / sum(weight for _, weight in finite) if finite else math.inf
 
 
 def log_epoch(

@@ -4,27 +4,38 @@ import contextlib
 import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iolaus import config, hardware, optim, schedules
-from iolaus.data.open import Datasets, input_shape, open_data
+from iolaus.augment.pipeline import name_of, per_sample
+from iolaus.compiling import compile_in_place
+from iolaus.data.open import Datasets, image_shape, open_data, reuse
+from iolaus.data.shape import ImageShape
 from iolaus.data.sources import read
+from iolaus.data.splits import Source
 from iolaus.errors import ConfigError, first_line, value_error
 from iolaus.loop import Learner
 from iolaus.losses import LossFn, loss_functions
 from iolaus.seeds import WEIGHTS, seed_device, seed_of
-from iolaus.settings import Launch, Trainer
+from iolaus.settings import DatasetSettings, Launch, Trainer
+from iolaus.start import defer_compiler, load_compiler
 from iolaus.stopping import mode_of
+
+SMALL_IMAGE = 64  # pixels: up to here a pretrained model gets the whole image, not its centre
 
 
 @dataclass
 class Parts:
-    """The objects of one run. parameters: how many numbers the model learns or holds fixed."""
+    """The objects of one run.
+
+    parameters: how many numbers the model learns or holds fixed. channels_last: whether images and weights lie so.
+    compiled: whether torch.compile was asked for and worked.
+    """
 
     launch: Launch
     settings: Trainer
@@ -32,6 +43,8 @@ class Parts:
     learner: Learner
     should_stop: Callable[[list[dict[str, float]]], bool]
     parameters: int
+    channels_last: bool = False
+    compiled: bool = False
 
 
 def build_parts(plain: dict[str, Any]) -> Parts:
@@ -41,38 +54,115 @@ def build_parts(plain: dict[str, Any]) -> Parts:
     with problems_of("trainer"):
         device = hardware.pick_device(settings.device)
         precision = hardware.pick_precision(settings.precision, device)
-    data = build_data(plain, launch.seed, device)
-    model = build_model(plain["model"], data, launch.seed, device)
-    loss_fn, evaluation_loss_fn = build_losses(plain["loss"], len(data.classes), device)
+    hardware.keep_freed_memory(settings.keep_freed_memory)
+    (load_compiler if settings.compile else defer_compiler)()
+    source, dataset, shape = build_source(plain)
+    if settings.tta.startswith("flip") and not dataset.mirror:
+        raise ConfigError(f"trainer.tta={settings.tta}: a mirrored image is of another class here "
+                          "(dataset.mirror=false); allowed: none, resize_center_crop")  # fmt: skip
+    num_classes = len(source.classes)
+    model = build_model(plain["model"], num_classes, shape, launch.seed, device)
+    channels_last = wants_channels_last(settings.channels_last, model, device, precision)
+    if channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    data = build_data(plain, source, dataset, shape, settings, launch.seed, device, channels_last)
+    loss_fn, evaluation_loss_fn = build_losses(plain["loss"], num_classes, device)
     optimizer = build_optimizer(plain["optimizer"], model)
     schedule = build_schedule(plain["scheduler"], optimizer, settings, len(data.train))
     learner = Learner(model, loss_fn, evaluation_loss_fn, optimizer, schedule, device, precision,
                       hardware.DTYPES[precision], settings.grad_clip_norm)  # fmt: skip
+    compiled = False
+    if settings.compile:
+        blank = torch.zeros(min(settings.batch_size, len(data.train)), shape.channels, shape.size, shape.size)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        compiled = compile_in_place(model, blank.to(device, memory_format=layout), learner.autocast())
     stopping = config.build("early_stopping", plain["early_stopping"]) if plain.get("early_stopping") else None
     should_stop = stopping.should_stop if stopping else lambda history: False
-    return Parts(launch, settings, data, learner, should_stop, sum(p.numel() for p in model.parameters()))
+    parameters = sum(p.numel() for p in model.parameters())
+    return Parts(launch, settings, data, learner, should_stop, parameters, channels_last, compiled)
 
 
-def build_data(plain: dict[str, Any], seed: int, device: torch.device) -> Datasets:
-    """The dataset, brought to what the model takes and placed where it is trained from."""
+def build_source(plain: dict[str, Any]) -> tuple[Source, DatasetSettings, ImageShape]:
+    """The dataset as its reader gives it, its settings, and what images are brought to for the model."""
     dataset, node = config.split_node("dataset", plain["dataset"])
-    model, _ = config.split_node("model", plain["model"])
-    augmentation = None
-    if plain.get("augmentation"):
-        augmentation = config.build("augmentation", plain["augmentation"], mirror=dataset.mirror)
+    model, model_node = config.split_node("model", plain["model"])
     reader = config.factory("dataset", node)
     with problems_of("dataset"):
-        source = read(reader, inspect.signature(reader.func))
-        channels, image_size = input_shape(source, dataset, model)
-        return open_data(source, dataset, channels=channels, image_size=image_size, augmentation=augmentation,
-                         seed=seed, device=device)  # fmt: skip
+        source = reuse(node, lambda: read(reader, inspect.signature(reader.func)))
+        initial = config.function("dataset.initial", dataset.initial)
+        shape = image_shape(source, dataset, model, initial)
+        if own := own_input(model_node, shape.size):  # a pretrained model sees what it was made for
+            dataset = replace(dataset, **own)
+            shape = image_shape(source, dataset, model, initial)
+        if initial is not None:
+            try_function("initial", initial, shape.bring, source)
+    return source, dataset, shape
 
 
-def build_model(node: dict[str, Any], data: Datasets, seed: int, device: torch.device) -> nn.Module:
+def own_input(model: Mapping[str, Any], size: int) -> dict[str, Any]:
+    """mean, std, interpolation and, for photographs, crop_fraction that a pretrained model of timm was made with."""
+    if not model.get("pretrained") or model["_target_"] != "iolaus.models.timm.build":
+        return {}
+    from iolaus.models.timm import input_of
+
+    own = input_of(model["name"])
+    return own if size > SMALL_IMAGE else {k: v for k, v in own.items() if k != "crop_fraction"}
+
+
+def build_data(
+    plain: dict[str, Any], source: Source, dataset: DatasetSettings, shape: ImageShape, settings: Trainer, seed: int,
+    device: torch.device, channels_last: bool,
+) -> Datasets:  # fmt: skip
+    """The three splits, placed where they are trained from, with the augmentation of the training images."""
+    augmentation = None
+    if node := plain.get("augmentation"):
+        transform = config.function("augmentation.transform", node.get("transform"))
+        augmentation = config.build("augmentation", {**node, "transform": None}, mirror=dataset.mirror)
+        augmentation = replace(augmentation, transform=transform)
+        if transform is not None:
+            with problems_of("augmentation"):
+                try_function(
+                    "transform", transform, lambda image: per_sample(transform, shape.bring(image), [0]), source
+                )
+    with problems_of("dataset"):
+        return open_data(
+            source, dataset, shape, augmentation=augmentation, seed=seed, device=device, channels_last=channels_last,
+            drop_last=settings.drop_last, shuffle=settings.shuffle,
+        )  # fmt: skip
+
+
+def try_function(key: str, function: Any, call: Callable[[Tensor], Any], source: Source) -> None:
+    """Let a function of the user's make its first image, here and not in the middle of a run."""
+    images = source.train.images
+    image = images[:1] if isinstance(images, Tensor) else next(images.readable(range(len(images))))
+    try:
+        call(image)
+    except Exception as error:  # whatever somebody's code raises
+        if isinstance(error, ValueError) and str(error).startswith(f"{key}="):
+            raise
+        why = f"{type(error).__name__}: {first_line(error)}"
+        raise ValueError(f"{key}={name_of(function)}: fails on the first image ({why})") from error
+
+
+def wants_channels_last(chosen: str | bool, model: nn.Module, device: torch.device, precision: str) -> bool:
+    """Whether images and weights are to lie in channels-last order; `auto` where convolutions are faster in it.
+
+    That is on CPUs, and on GPUs with 16-bit numbers (PyTorch's channels-last tutorial); not of use without 2-D
+    convolutions, whose absence makes of it a copy before the first linear layer.
+    """
+    if chosen != "auto":
+        return bool(chosen)
+    convolves = any(isinstance(module, nn.Conv2d) for module in model.modules())
+    return convolves and (device.type == "cpu" or (device.type == "cuda" and precision != "fp32"))
+
+
+def build_model(
+    node: dict[str, Any], num_classes: int, images: ImageShape, seed: int, device: torch.device
+) -> nn.Module:
     """The model on the device, its initial weights drawn from the seed; two blank images have gone through it."""
     _, node = config.split_node("model", node)
     seed_device(seed_of(seed, 0, WEIGHTS), device)
-    num_classes, channels, size = len(data.classes), data.channels, data.image_size
+    channels, size = images.channels, images.size
     model = config.build("model", node, num_classes=num_classes, in_channels=channels, image_size=size).to(device)
     name = type(model).__name__
     model.eval()
@@ -122,7 +212,8 @@ def build_schedule(
     plateau = schedules.is_plateau(scheduler_class)
     if plateau and scheduling.interval == "step":
         raise ConfigError("scheduler.interval=step: a plateau is watched once an epoch; allowed: epoch")
-    steps = schedules.total_steps(settings.epochs, count, settings.batch_size, settings.batch_size_schedule)
+    steps = schedules.total_steps(settings.epochs, count, settings.batch_size, settings.batch_size_schedule,
+                                  settings.drop_last)  # fmt: skip
     total = steps if scheduling.interval == "step" else settings.epochs
     filled: dict[str, Any] = schedules.totals(config.parameters(scheduler_class), node, total)
     if plateau and node.get("mode") is None:

@@ -1,8 +1,9 @@
 """results.json: what a run has measured, with what, and where."""
 
+import functools
 from typing import Any
 
-from iolaus import hardware, loop, stopping
+from iolaus import hardware, loop, stopping, tta
 from iolaus.parts import Parts
 
 
@@ -10,21 +11,27 @@ def measure(parts: Parts, state: loop.State, best_weights: Any) -> dict[str, dic
     """Metrics of the last and of the best epoch, with test: evaluated once for the last weights, once for the best.
 
     best_weights: a function that gives the state dict of the best epoch. Where the best epoch was chosen on the
-    test set (`dataset.validation=test`), its val metrics are the test ones.
+    test set (`dataset.validation=test`), its val metrics are the test ones. With `trainer.tta` test is evaluated a
+    second time, as test/tta_loss and test/tta_accuracy.
     """
     history, last = state.history, len(state.history) - 1
     best = stopping.best_epoch(history, parts.launch.objective)
     assert best is not None
     metrics = {"last": dict(history[last]), "best": dict(history[best])}
     for which, epoch in (("last", last), ("best", best)):
+        if which == "best" and best == last:
+            metrics["best"] |= {name: value for name, value in metrics["last"].items() if name.startswith("test/")}
+            continue
+        if which == "best" and not (parts.data.selected_on_test and parts.settings.tta == "none"):
+            parts.learner.model.load_state_dict(best_weights())
         if parts.data.selected_on_test:
             test = {name: history[epoch][f"val/{name}"] for name in ("loss", "accuracy")}
-        elif which == "best" and best == last:
-            test = {name: metrics["last"][f"test/{name}"] for name in ("loss", "accuracy")}
         else:
-            if which == "best":
-                parts.learner.model.load_state_dict(best_weights())
             test, _ = loop.evaluate(parts.learner, parts.data.test, parts.settings.eval_batch_size)
+        if parts.settings.tta != "none":
+            forward = functools.partial(tta.logits, how=parts.settings.tta)
+            better, _ = loop.evaluate(parts.learner, parts.data.test, parts.settings.eval_batch_size, forward)
+            test |= {f"tta_{name}": value for name, value in better.items()}
         metrics[which] |= {f"test/{name}": value for name, value in test.items()}
     return metrics
 
@@ -68,6 +75,7 @@ def environment(parts: Parts) -> dict[str, Any]:
     return {
         "parameters": parts.parameters, "data": parts.data.description, "precision": learner.precision,
         "device": str(learner.device), "device_name": hardware.device_name(learner.device),
-        "peak_memory_bytes": hardware.peak_memory(learner.device), "versions": hardware.versions(),
-        "git": hardware.git_state(),
+        "channels_last": parts.channels_last, "compiled": parts.compiled,
+        "skipped_images": parts.data.skipped_images, "peak_memory_bytes": hardware.peak_memory(learner.device),
+        "versions": hardware.versions(), "git": hardware.git_state(),
     }  # fmt: skip

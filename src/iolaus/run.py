@@ -48,8 +48,11 @@ def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
             return objective
         plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         config.check(plain, copies=config.interpolated(cfg))
+        from iolaus.data.open import forget
         from iolaus.parts import build_parts  # torch, and what the run needs of the rest, not before the checks
 
+        if HydraConfig.get().mode == RunMode.RUN or HydraConfig.get().job.num == 0:
+            forget()  # only the runs of one sweep share what was read
         parts = build_parts(plain)
         state = restore(parts, folder)
     except BaseException as error:  # Ctrl-C while the data are read, too

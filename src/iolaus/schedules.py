@@ -15,15 +15,22 @@ def batch_size_at(epoch: int, initial: int, schedule: Mapping[int, int] | None) 
     return schedule[max(past)] if schedule and past else initial
 
 
-def steps_at(epoch: int, count: int, initial: int, schedule: Mapping[int, int] | None) -> tuple[int, int]:
-    """(batch size, steps) of an epoch over `count` images in full batches; a batch is never larger than the data."""
+def steps_at(
+    epoch: int, count: int, initial: int, schedule: Mapping[int, int] | None, drop_last: bool = True
+) -> tuple[int, int]:
+    """(batch size, steps) of an epoch over `count` images; a batch is never larger than the data.
+
+    drop_last: whether images that don't fill a batch are left out of the epoch.
+    """
     size = min(batch_size_at(epoch, initial, schedule), count)
-    return size, count // size
+    return size, count // size if drop_last else -(-count // size)
 
 
-def total_steps(epochs: int, count: int, initial: int, schedule: Mapping[int, int] | None) -> int:
+def total_steps(
+    epochs: int, count: int, initial: int, schedule: Mapping[int, int] | None, drop_last: bool = True
+) -> int:
     """Optimizer steps of a whole run under a batch-size schedule."""
-    return sum(steps_at(epoch, count, initial, schedule)[1] for epoch in range(epochs))
+    return sum(steps_at(epoch, count, initial, schedule, drop_last)[1] for epoch in range(epochs))
 
 
 @dataclass

@@ -1,8 +1,12 @@
 """All randomness is a function of `(seed, epoch)` or `(seed, step)`: nothing of it has to be saved or restored."""
 
+import random
+
+import numpy as np
 import torch
 
-ORDER, STEP, WEIGHTS = range(3)  # the streams: data order and augmentation, dropout and the like, initial weights
+# the streams: data order and augmentation, dropout and the like, initial weights, a function of the user's, mixing
+ORDER, STEP, WEIGHTS, SAMPLE, MIX = range(5)
 _64_BITS = 2**64 - 1
 
 
@@ -28,3 +32,10 @@ def seed_device(seed: int, device: torch.device) -> None:
             torch.cuda.manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
+
+
+def seed_sample(seed: int, device: torch.device) -> None:
+    """Seed every global generator that a function of the user's may draw from: torch's, numpy's and Python's."""
+    seed_device(seed, device)
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)

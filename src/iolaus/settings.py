@@ -34,17 +34,27 @@ class Trainer:
     """Settings of the training loop (the group `trainer`).
 
     epochs: passes over the training data. batch_size: images per step; batch_size_schedule: {epoch: size}, from
-    that epoch on (the first is 0), or null. eval_batch_size: images per batch of validation and test. device: auto,
-    cpu, cuda, cuda:1, mps. precision: auto, fp32, bf16, fp16. grad_clip_norm: largest total gradient norm, null
-    for none. log_every: steps between the logged batch losses and gradient norms.
+    that epoch on (the first is 0), or null. drop_last: leave out an epoch's last batch where it is not full.
+    shuffle: another order each epoch. eval_batch_size: images per batch of validation and test. tta: how test is
+    evaluated a second time (see iolaus.tta). device: auto, cpu, cuda, cuda:1, mps. precision: auto, fp32, bf16,
+    fp16. channels_last: memory layout of images and weights; auto is for convolutions on a CPU, and on CUDA under
+    bf16 or fp16. compile: by torch.compile, which takes up to a minute before the first step.
+    keep_freed_memory: let the C library keep what tensors give back (Linux). grad_clip_norm: largest total gradient
+    norm, null for none. log_every: steps between the logged batch losses and gradient norms.
     """
 
     epochs: int = 30
     batch_size: int = 128
     batch_size_schedule: dict[int, int] | None = None
+    drop_last: bool = True
+    shuffle: bool = True
     eval_batch_size: int = 500
+    tta: Literal["none", "flip", "flip_translate", "resize_center_crop"] = "none"
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    channels_last: Literal["auto"] | bool = "auto"
+    compile: bool = False
+    keep_freed_memory: bool = True
     grad_clip_norm: float | None = None
     log_every: int = 10
 
@@ -65,17 +75,30 @@ class DatasetSettings:
 
     validation: the part of train that is held out, a fraction, stratified; or `test`, to select on the test set
     as many papers do (the results say so). validation_seed: which part. image_size: pixels that images are
-    brought to; null keeps the source's. residency: resident (uint8 on the device), streaming (read while
-    training), or auto by size. num_workers: reading processes of streaming; null takes the cores, 4 at most.
-    mirror: whether a mirrored image keeps its class (a digit does not). mean, std: per channel, of pixels in
-    [0, 1]; null computes them from the training images.
+    brought to; null keeps the source's. crop_fraction: part of the kept image's side that the model sees, a random
+    window in training and the centre in evaluation (0.875: of 256 pixels 224); null is all, or what a pretrained
+    model was made for. interpolation: of the resizing. initial: a function of one's own, applied once to each image
+    before all else. residency: resident (uint8 on the device), streaming (read while training), or auto by size.
+    cache_dir: a folder for images as they are after the initial step; null for none. on_bad_image: whether a file
+    that can't be read ends the run or is left out. num_workers: reading processes; null takes the cores, 4 at most.
+    persistent_workers, prefetch_factor: whether they outlive an epoch, and batches that each reads ahead.
+    pin_memory: null for under CUDA. mirror: whether a mirrored image keeps its class (a digit does not). mean, std:
+    per channel, of pixels in [0, 1]; null computes them from the training images.
     """
 
     validation: float | str = 0.1
     validation_seed: int = 0
     image_size: int | None = None
+    crop_fraction: float | None = None
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    initial: Any = None
     residency: Literal["auto", "resident", "streaming"] = "auto"
+    cache_dir: str | None = None
+    on_bad_image: Literal["error", "skip"] = "error"
     num_workers: int | None = None
+    persistent_workers: bool = True
+    prefetch_factor: int = 2
+    pin_memory: bool | None = None
     mirror: bool = True
     mean: list[float] | None = None
     std: list[float] | None = None
@@ -85,7 +108,10 @@ class DatasetSettings:
         _require(fraction or self.validation == "test", "validation", self.validation,
                  "a fraction between 0 and 1, or test")  # fmt: skip
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 or more")
+        part = self.crop_fraction is None or 0 < self.crop_fraction <= 1
+        _require(part, "crop_fraction", self.crop_fraction, "above 0, up to 1, or null")
         _require(self.num_workers is None or self.num_workers >= 0, "num_workers", self.num_workers, "0 or more")
+        _require(self.prefetch_factor >= 1, "prefetch_factor", self.prefetch_factor, "1 or more")
         _require((self.mean is None) == (self.std is None), "mean", self.mean, "given together with std")
         for deviation in self.std or []:
             _require(deviation > 0, "std", self.std, "above 0")

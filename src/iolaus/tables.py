@@ -29,12 +29,12 @@ def result_table(result: dict[str, Any], folder: Path, console: "Console | None"
         epoch = f" (epoch {metrics['epoch'] + 1})" if "epoch" in metrics else ""
         table.add_column(f"{name}{epoch}\naccuracy", justify="right")
         table.add_column("\nloss", justify="right")
-    for split in ("train", "val", "test"):
-        if f"{split}/loss" in last or f"{split}/loss" in best:
+    for row, prefix in (("train", "train/"), ("val", "val/"), ("test", "test/"), ("test, TTA", "test/tta_")):
+        if f"{prefix}loss" in last or f"{prefix}loss" in best:
             cells = []
             for metrics in (last, best):
-                cells += [percent(metrics.get(f"{split}/accuracy")), number(metrics.get(f"{split}/loss"))]
-            table.add_row(split, *cells)
+                cells += [percent(metrics.get(f"{prefix}accuracy")), number(metrics.get(f"{prefix}loss"))]
+            table.add_row(row, *cells)
     _print_table(console, table)
     facts = [
         duration(result["seconds"]),
@@ -45,6 +45,8 @@ def result_table(result: dict[str, Any], folder: Path, console: "Console | None"
     _print_line(console, "   ".join(fact for fact in facts if fact))
     if result["stopped"]:
         _print_line(console, f"Stopped by {result['stopped']}")
+    if result.get("skipped_images"):
+        _print_line(console, f"{result['skipped_images']} images could not be read and were left out; see run.log")
     if result["selected_on_test"]:
         _print_line(console, "The best epoch was chosen on the test set: its test accuracy is too favourable")
     _print_line(console, str(folder))

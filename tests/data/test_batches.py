@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from iolaus.augment import Basic
-from iolaus.data.open import input_shape, open_data
+from iolaus.augment.pipeline import Augmentation
+from iolaus.data.open import forget, image_shape, open_data, reuse
 from iolaus.data.resident import Resident
+from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Source, Split, image_folder
 from iolaus.data.streaming import Streaming
-from iolaus.parts import build_data
 from iolaus.settings import DatasetSettings, ModelSettings
 
 CPU = torch.device("cpu")
@@ -47,12 +47,14 @@ def make():
     """Resident (workers=None) or Streaming data of a split; what reads it ends with the test."""
     made = []
 
-    def of(split, workers=None, statistics=STATISTICS, augmentation=None, seed=0):
-        common = (split, 4, statistics, augmentation, seed, CPU)
+    def of(split, workers=None, statistics=STATISTICS, size=8, layout=torch.contiguous_format, **more):
+        shape = ImageShape(3, size, 8)
         if workers is None:
-            made.append(Resident(*common))
+            images = split.images.contiguous(memory_format=layout)
+            made.append(Resident(images, split.targets, shape, statistics, **more))
         else:
-            made.append(Streaming(*common, channels=3, image_size=8, num_workers=workers))
+            settings, last = DatasetSettings(num_workers=workers), layout == torch.channels_last
+            made.append(Streaming(split, shape, statistics, settings, CPU, channels_last=last, **more))
         return made[-1]
 
     yield of
@@ -76,8 +78,8 @@ def assert_same(batches, expected):
 @pytest.mark.parametrize("workers", WORKERS)
 def test_streaming_gives_the_batches_of_resident(make, workers):
     split = noise_split()
-    resident = make(split, augmentation=Basic(), seed=5)
-    streaming = make(split, workers, augmentation=Basic(), seed=5)
+    resident = make(split, augmentation=Augmentation(), seed=5)
+    streaming = make(split, workers, augmentation=Augmentation(), seed=5)
     assert len(streaming) == len(resident) == 23
     for epoch in (0, 1, 7):
         assert_same(streaming.batches(5, epoch, train=True), resident.batches(5, epoch, train=True))
@@ -120,7 +122,7 @@ def test_evaluation_counts_every_image_once_in_order(make, workers):
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("workers", [None, 0, 2])
 def test_start_leaves_out_the_first_batches_and_no_others(make, workers, train):
-    data = make(noise_split(), workers, augmentation=Basic())
+    data = make(noise_split(), workers, augmentation=Augmentation())
     whole = list(data.batches(5, 2, train))
     for start in range(1, len(whole)):
         assert_same(data.batches(5, 2, train, start=start), whole[start:])
@@ -129,15 +131,16 @@ def test_start_leaves_out_the_first_batches_and_no_others(make, workers, train):
 
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_pass_that_was_left_halfway_does_not_leak_into_the_next(make, workers):
-    data = make(noise_split(), workers, augmentation=Basic())
+    data = make(noise_split(), workers, augmentation=Augmentation())
     next(data.batches(4, 0, train=True))
-    assert_same(data.batches(5, 1, train=True), make(noise_split(), augmentation=Basic()).batches(5, 1, train=True))
+    another = make(noise_split(), augmentation=Augmentation())
+    assert_same(data.batches(5, 1, train=True), another.batches(5, 1, train=True))
 
 
 @pytest.mark.parametrize("workers", [None, 0])
 def test_augmentation_is_of_training_only(make, workers):
     split = noise_split(20)
-    plain, flipped = make(split, workers), make(split, workers, augmentation=Basic(crop_padding=0, flip=1.0))
+    plain, flipped = make(split, workers), make(split, workers, augmentation=Augmentation(crop_padding=0, flip=1.0))
     assert_same(flipped.batches(5, 0, train=False), plain.batches(5, 0, train=False))
     mirrored = [(images.flip(-1), targets) for images, targets in plain.batches(5, 0, train=True)]
     assert_same(flipped.batches(5, 0, train=True), mirrored)
@@ -153,7 +156,7 @@ def test_images_are_normalised_as_torchvision_does_it(make):
 def test_the_images_themselves_are_not_changed_by_a_pass(make):
     split = noise_split()
     before = split.images.clone()
-    data = make(split, augmentation=Basic())
+    data = make(split, augmentation=Augmentation())
     for train in (True, False):
         list(data.batches(5, 0, train))
     assert torch.equal(data.images, before)
@@ -162,9 +165,10 @@ def test_the_images_themselves_are_not_changed_by_a_pass(make):
 # ---- from a source to three splits ---------------------------------------------------------------------------
 
 
-def opened(source, augmentation=None, seed=0, image_size=8, **settings):
-    return open_data(source, DatasetSettings(**settings), channels=source.channels, image_size=image_size,
-                     augmentation=augmentation, seed=seed, device=CPU)  # fmt: skip
+def opened(source, augmentation=None, seed=0, **settings):
+    dataset = DatasetSettings(**settings)
+    shape = image_shape(source, dataset, ModelSettings(), None)
+    return open_data(source, dataset, shape, augmentation=augmentation, seed=seed, device=CPU)
 
 
 def numbered_source():
@@ -226,7 +230,7 @@ def test_missing_statistics_are_those_of_the_training_images(residency):
 
 def test_one_value_of_the_statistics_is_for_all_channels_and_two_are_for_none():
     given = opened(numbered_source(), mean=[0.1], std=[0.5])
-    assert given.train.mean.flatten().tolist() == pytest.approx([0.1] * 3)
+    assert given.train.normalise.shift.flatten().tolist() == pytest.approx([-0.2] * 3)
     with pytest.raises(ValueError, match="mean and std have 2 values, the images 3 channels"):
         opened(numbered_source(), mean=[0.1, 0.2], std=[0.5, 0.5])
 
@@ -234,7 +238,7 @@ def test_one_value_of_the_statistics_is_for_all_channels_and_two_are_for_none():
 @pytest.mark.parametrize("workers", WORKERS)
 def test_files_of_many_sizes_give_the_same_batches_resident_and_streaming(tmp_path, workers):
     write_photos(tmp_path)
-    settings = {"augmentation": Basic(), "image_size": 16, "validation": 0.2}
+    settings = {"augmentation": Augmentation(), "image_size": 16, "validation": 0.2}
     resident = opened(image_folder(str(tmp_path)), residency="resident", **settings)
     streaming = opened(image_folder(str(tmp_path)), residency="streaming", num_workers=workers, **settings)
     assert_same(streaming.train.batches(4, 1, train=True), resident.train.batches(4, 1, train=True))
@@ -247,7 +251,7 @@ def test_streaming_names_the_file_that_breaks_it(tmp_path, workers):
     write_photos(tmp_path)
     given = {"mean": [0.5], "std": [0.5]}  # else a broken image is met while the statistics are computed
     data = opened(image_folder(str(tmp_path)), residency="streaming", num_workers=workers, image_size=16, **given)
-    broken = data.val.dataset.images.name(data.val.dataset.images.indices[0])
+    broken = data.val.images.name(0)
     with open(broken, "r+b") as file:
         file.truncate(300)
     with pytest.raises(ValueError, match=f"can't read image {broken}"):
@@ -264,15 +268,10 @@ def write_photos(folder, count=12):
 
 
 @pytest.mark.parametrize("mirror", [True, False])
-def test_images_are_flipped_only_where_the_dataset_allows_it(mirror):
-    dataset = {"_target_": "iolaus.data.sources.digits", "mirror": mirror, "mean": [0.5], "std": [0.5]}
-    basic = {"_target_": "iolaus.augment.Basic", "flip": 1.0, "crop_padding": 0}
-    augmented, plain = (
-        build_data({"dataset": dataset, "model": {}, "augmentation": augmentation}, seed=0, device=CPU)
-        for augmentation in (basic, {})
-    )
-    images, _ = next(augmented.train.batches(50, 0, train=True))
-    expected, _ = next(plain.train.batches(50, 0, train=True))
+def test_images_are_flipped_only_where_the_dataset_allows_it(make, mirror):
+    augmentation = Augmentation(flip=1.0, crop_padding=0, mirror=mirror)
+    images, _ = next(make(noise_split(), augmentation=augmentation).batches(20, 0, train=True))
+    expected, _ = next(make(noise_split()).batches(20, 0, train=True))
     assert torch.equal(images, expected.flip(-1) if mirror else expected)
 
 
@@ -294,9 +293,92 @@ def test_images_are_flipped_only_where_the_dataset_allows_it(mirror):
 )
 def test_the_model_decides_on_the_images_before_the_dataset_before_the_source(dataset, model, expected):
     source = SimpleNamespace(channels=1, image_size=28)
-    assert input_shape(source, DatasetSettings(**dataset), ModelSettings(**model)) == expected
+    shape = image_shape(source, DatasetSettings(**dataset), ModelSettings(**model), None)
+    assert (shape.channels, shape.size) == expected
 
 
 def test_a_colour_dataset_is_grey_for_a_model_of_one_channel():
     source = SimpleNamespace(channels=3, image_size=32)
-    assert input_shape(source, DatasetSettings(), ModelSettings(in_channels=1)) == (1, 32)
+    assert image_shape(source, DatasetSettings(), ModelSettings(in_channels=1), None) == ImageShape(1, 32, 32)
+
+
+# ---- the last batch, the order, the memory -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+def test_the_last_batch_of_training_is_kept_when_asked_for(make, workers):
+    data = make(numbered_split(0, 23), workers, LEVELS, drop_last=False)
+    batches = list(data.batches(5, 0, train=True))
+    assert [len(images) for images, _ in batches] == [5, 5, 5, 5, 3]
+    assert sorted(numbers(batches)) == list(range(23))
+    assert_same(data.batches(5, 0, train=True, start=4), batches[4:])
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+def test_the_order_stays_when_it_is_not_to_be_shuffled(make, workers):
+    data = make(numbered_split(0, 23), workers, LEVELS, shuffle=False)
+    assert numbers(data.batches(5, 3, train=True)) == list(range(20))
+
+
+@pytest.mark.parametrize("workers", [None, 0])
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("size", [8, 6])
+def test_both_memory_layouts_hold_the_same_numbers_in_their_own_order(make, workers, train, size):
+    plain, last = (
+        make(noise_split(), workers, size=size, augmentation=Augmentation(), layout=layout)
+        for layout in (torch.contiguous_format, torch.channels_last)
+    )
+    for (one, _), (other, _) in zip(plain.batches(5, 1, train), last.batches(5, 1, train), strict=True):
+        assert one.is_contiguous()
+        assert other.is_contiguous(memory_format=torch.channels_last)
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+def test_train_and_validation_share_one_copy_of_the_images_with_their_source():
+    source = numbered_source()
+    data = opened(source, validation=0.2, **LEVEL_SETTINGS)
+    pointers = {images.data_ptr() for images in (data.train.images, data.val.images, source.train.images)}
+    assert len(pointers) == 1
+
+
+def test_runs_of_a_sweep_share_what_was_read_and_others_do_not(monkeypatch):
+    read = []
+
+    def reader():
+        read.append(1)
+        return numbered_source()
+
+    first = reuse({"a": 1}, reader)
+    assert reuse({"a": 1}, reader) is first
+    assert reuse({"a": 2}, reader) is not first
+    assert len(read) == 2
+    forget()
+    reuse({"a": 2}, reader)
+    assert len(read) == 3
+    forget()
+
+
+def test_what_was_prepared_is_made_anew_for_another_shape_only():
+    source = numbered_source()
+    images = [opened(source, image_size=size, **LEVEL_SETTINGS).test.images for size in (12, 12, 16)]
+    assert images[0] is images[1]
+    assert [each.shape[-1] for each in images] == [12, 12, 16]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_a_gpu_gets_the_batches_that_a_cpu_gets(make, workers):
+    split, gpu = noise_split(), torch.device("cuda")
+    expected = make(split, augmentation=Augmentation())
+    if workers is None:
+        on_gpu = Resident(split.images.to(gpu), split.targets, ImageShape(3, 8, 8), STATISTICS,
+                          augmentation=Augmentation())  # fmt: skip
+    else:
+        on_gpu = Streaming(split, ImageShape(3, 8, 8), STATISTICS, DatasetSettings(num_workers=workers), gpu,
+                           augmentation=Augmentation())  # fmt: skip
+    for train in (True, False):
+        moved = [(images.cpu(), targets.cpu()) for images, targets in on_gpu.batches(5, 1, train)]
+        for (one, targets), (other, others) in zip(moved, expected.batches(5, 1, train), strict=True):
+            torch.testing.assert_close(one, other)
+            assert torch.equal(targets, others)
+    on_gpu.close()

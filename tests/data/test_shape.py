@@ -14,9 +14,11 @@ import yaml
 from conftest import ROOT, SHARED
 from PIL import Image
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as reference
 
-from iolaus.data.shape import channel_statistics, from_pil, to_shape
-from iolaus.data.sources import Photos, digits
+from iolaus.data.open import sample
+from iolaus.data.shape import ImageShape, channel_statistics, from_pil, to_shape
+from iolaus.data.sources import Photos, Split, digits
 
 CIFAR10_JPEG = SHARED / "cifar10-jpeg.tar.xz"
 
@@ -100,32 +102,56 @@ def test_a_png_file_of_16_bits_keeps_its_greys():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_channel_statistics_are_those_of_numpy(channels):
-    images = noise(50, channels, 9, 9) // torch.arange(1, channels + 1).view(-1, 1, 1)
-    mean, std = channel_statistics(images, channels, 9)
+    images = noise(250, channels, 9, 9) // torch.arange(1, channels + 1).view(-1, 1, 1)
+    mean, std = channel_statistics(images)
     pixels = images.numpy() / 255
     assert mean == pytest.approx(pixels.mean(axis=(0, 2, 3)))
     assert std == pytest.approx(pixels.std(axis=(0, 2, 3)))
 
 
-def test_channel_statistics_are_of_the_images_as_the_model_gets_them():
-    images = noise(10, 1, 28, 28)
-    mean, std = channel_statistics(images, 3, 32)
-    pixels = to_shape(images, 3, 32).numpy() / 255
-    assert mean == pytest.approx([pixels.mean()] * 3)
-    assert std == pytest.approx([pixels.std()] * 3)
-
-
 @pytest.mark.parametrize("most", [3, 10, 11, 2000])
-def test_channel_statistics_do_not_depend_on_where_the_images_live(most):
-    images = noise(11, 3, 8, 8)
+def test_the_sample_is_of_images_as_the_model_gets_them_wherever_they_live(most):
+    images, targets, shape = noise(11, 3, 8, 8), torch.zeros(11, dtype=torch.int64), ImageShape(1, 12, 12)
     items = [(image, 0) for image in images]
-    photos = Photos(items, range(len(items)))
-    assert channel_statistics(images, 3, 8, most) == channel_statistics(photos, 3, 8, most)
+    in_memory = sample(Split(images, targets), None, shape, most)
+    assert torch.equal(in_memory, sample(Split(Photos(items, range(11)), targets), None, shape, most))
+    assert torch.equal(in_memory, to_shape(images, 1, 12)[:: -(-11 // most)])
+
+
+def test_the_sample_is_of_the_given_part_only():
+    images, part = noise(11, 1, 8, 8), torch.tensor([2, 5, 7])
+    split = Split(images, torch.zeros(11, dtype=torch.int64))
+    assert torch.equal(sample(split, part, ImageShape(1, 8, 8)), images[part])
 
 
 def test_a_constant_channel_is_not_divided_by_zero():
-    _, std = channel_statistics(torch.full((2, 1, 4, 4), 7, dtype=torch.uint8), 1, 4)
+    _, std = channel_statistics(torch.full((2, 1, 4, 4), 7, dtype=torch.uint8))
     assert std[0] > 0
+
+
+def test_evaluation_sees_the_centre_of_what_is_kept():
+    images = noise(2, 3, 16, 16)
+    assert torch.equal(ImageShape(3, 12, 16).centre(images), reference.center_crop(images, [12, 12]))
+    assert ImageShape(3, 16, 16).centre(images) is images
+
+
+def test_resize_256_and_centre_crop_224_are_torchvisions():
+    image = noise(1, 3, 300, 410)
+    shape = ImageShape(3, 224, 256)
+    expected = reference.center_crop(reference.resize(image, [256], antialias=True), [224, 224])
+    assert (shape.centre(shape.bring(image)).int() - expected.int()).abs().max() <= 1
+
+
+def test_an_initial_function_comes_first_and_may_give_floats_and_any_size():
+    images = noise(3, 3, 10, 14)
+    shape = ImageShape(1, 8, 8, initial=lambda image: image[:, :9, :9].float() / 255)
+    assert torch.equal(shape.bring(images), to_shape(images[..., :9, :9], 1, 8))
+
+
+@pytest.mark.parametrize(("values", "levels"), [([0.0, 0.5, 1.0], [0, 128, 255]), ([0.0, 100.0, 300.0], [0, 100, 255])])
+def test_a_pil_image_of_floats_is_read_by_its_range(values, levels):
+    image = Image.fromarray(np.array([values], dtype=np.float32))
+    assert from_pil(image).flatten().tolist() == levels
 
 
 def constants(name):

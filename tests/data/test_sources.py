@@ -15,7 +15,10 @@ import torch
 from PIL import Image
 from torchvision import datasets
 
+from iolaus.data.reading import read_all
+from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Photos, Source, Split, digits, from_torchvision, image_folder, read, stratified
+from iolaus.settings import DatasetSettings
 
 ONE_STEP = ("trainer.epochs=1", "trainer.batch_size=8", "dataset.validation=0.2", "tracker=none")
 SMALL = ("model=cnn", "model.widths=[4]")
@@ -285,12 +288,12 @@ def test_a_cut_file_of_any_format_is_named(tmp_path, suffix):
     path = write_folder(tmp_path, "ab", 4, suffix=suffix) / "b" / f"2.{suffix}"
     cut(path)
 
-    def read_all():
+    def read():
         source = image_folder(str(tmp_path))
-        return source.train.shaped(3, 8), source.test.shaped(3, 8)
+        return [read_all(split.images, ImageShape(3, 8, 8), DatasetSettings()) for split in (source.train, source.test)]
 
     with pytest.raises(ValueError, match=f"can't read image {path}"):
-        read_all()
+        read()
 
 
 # ---- a folder of images --------------------------------------------------------------------------------------

@@ -1,16 +1,23 @@
 """Split a source, bring its images to shape, and place them: on the device, or behind reading processes."""
 
+import json
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from iolaus.augment.pipeline import Augmentation
+from iolaus.data.cache import cached
+from iolaus.data.reading import read_all
 from iolaus.data.resident import Resident
-from iolaus.data.shape import channel_statistics
-from iolaus.data.splits import Source, Split, stratified
+from iolaus.data.shape import ImageShape, channel_statistics
+from iolaus.data.splits import Photos, Source, Split, stratified
 from iolaus.data.streaming import Streaming
+from iolaus.settings import DatasetSettings
 
 # A resident dataset takes at most this part of the memory that is free, of the host and of the device.
 FREE_MEMORY_FRACTION = 0.25
@@ -18,16 +25,22 @@ FREE_MEMORY_FRACTION = 0.25
 
 @dataclass
 class Datasets:
-    """The three splits, and what a model must know of them."""
+    """The three splits, and what a model must know of them. skipped: images that could not be read."""
 
     train: Any
     val: Any
     test: Any
     classes: list[str]
-    channels: int
-    image_size: int
+    shape: ImageShape
     description: str
     selected_on_test: bool
+    skipped_before: int = 0
+
+    @property
+    def skipped_images(self) -> int:
+        """How many images could not be read so far and were left out (dataset.on_bad_image=skip)."""
+        readers = {id(s.reader): s.reader for s in (self.train, self.val, self.test) if isinstance(s, Streaming)}
+        return self.skipped_before + len(set().union(*(reader.skipped for reader in readers.values())))
 
     def close(self) -> None:
         """End the processes that read images, if there are any."""
@@ -35,54 +48,137 @@ class Datasets:
             split.close()
 
 
-def input_shape(source: Source, dataset: Any, model: Any) -> tuple[int, int]:
-    """(channels, size) of the images that reach the model: what it wants, else what the dataset gives.
+_opened: dict[str, Source] = {}
 
-    dataset, model: their settings (settings.DatasetSettings, settings.ModelSettings).
-    """
-    size = model.image_size or dataset.image_size or source.image_size
-    return model.in_channels or source.channels, max(size, model.min_image_size)
+
+def reuse(node: Mapping[str, Any], read: Callable[[], Source]) -> Source:
+    """`read()`, or what it gave the last time for the same reader: the runs of a sweep share their data."""
+    key = json.dumps(node, sort_keys=True)
+    if key not in _opened:
+        forget()
+        _opened[key] = read()
+    return _opened[key]
+
+
+def forget() -> None:
+    """Let go of the data that `reuse` has kept."""
+    _opened.clear()
+
+
+def image_shape(source: Source, dataset: DatasetSettings, model: Any, initial: Any) -> ImageShape:
+    """What reaches the model (settings.ModelSettings): what it wants, else what the dataset gives."""
+    size = max(model.image_size or dataset.image_size or source.image_size, model.min_image_size)
+    kept_size = int(size / (dataset.crop_fraction or 1.0) + 1e-6)
+    return ImageShape(model.in_channels or source.channels, size, kept_size, dataset.interpolation, initial)
 
 
 def open_data(
-    source: Source, dataset: Any, *, channels: int, image_size: int, augmentation: Any, seed: int,
-    device: torch.device,
+    source: Source, dataset: DatasetSettings, shape: ImageShape, *, augmentation: Augmentation | None, seed: int,
+    device: torch.device, channels_last: bool = False, drop_last: bool = True, shuffle: bool = True,
 ) -> Datasets:  # fmt: skip
     """Split, shape and place a dataset. Raises ValueError where an image can't be read or a class has too few."""
-    select_on_test = dataset.validation == "test"
-    splits = {"train": source.train, "test": source.test}
-    if not select_on_test:
-        rest, held_out = stratified(source.train.targets, dataset.validation, dataset.validation_seed)
-        splits |= {"train": source.train.take(rest), "val": source.train.take(held_out)}
+    size = shape.channels * shape.kept_size**2 * (len(source.train.targets) + len(source.test.targets))
+    free = free_memory(device)
+    auto = dataset.residency == "auto"
+    resident = size <= FREE_MEMORY_FRACTION * free if auto else dataset.residency == "resident"
+    prepared = prepare(source, dataset, shape, resident, device, channels_last)
+    train, shape = prepared.train, prepared.shape
 
-    size = channels * image_size**2 * (len(source.train.targets) + len(source.test.targets))
-    resident = dataset.residency == "resident"
-    if dataset.residency == "auto":
-        resident = size <= FREE_MEMORY_FRACTION * free_memory(device)
-    if resident:
-        splits = {name: split.shaped(channels, image_size) for name, split in splits.items()}
-
+    by_test = dataset.validation == "test"
+    rest, held_out = None, None
+    if not isinstance(dataset.validation, str):
+        rest, held_out = stratified(train.targets, dataset.validation, dataset.validation_seed)
     mean, std = dataset.mean, dataset.std
-    if mean is None or (len(mean) == 3 and channels == 1):
-        mean, std = channel_statistics(splits["train"].images, channels, image_size)
-    statistics = _per_channel(mean, channels), _per_channel(std, channels)
+    if mean is None or std is None or (len(mean) == 3 and shape.channels == 1):
+        mean, std = channel_statistics(sample(train, rest, shape))
+    statistics = _per_channel(mean, shape.channels), _per_channel(std, shape.channels)
 
-    def place(split: Split) -> Any:
-        common = (split, len(source.classes), statistics, augmentation, seed, device)
+    def place(split: Split, indices: Tensor | None, augmentation: Augmentation | None = None) -> Any:
+        how: Any = {"augmentation": augmentation, "seed": seed, "drop_last": drop_last, "shuffle": shuffle}
         if resident:
-            return Resident(*common)
-        return Streaming(*common, channels=channels, image_size=image_size, num_workers=dataset.num_workers)
+            return Resident(split.images, split.targets, shape, statistics, indices=indices, **how)  # type: ignore[arg-type]
+        split = split if indices is None else split.take(indices)
+        return Streaming(split, shape, statistics, dataset, device, channels_last=channels_last, **how)
 
-    placed = {name: place(split) for name, split in splits.items()}
-    val = placed["test"] if select_on_test else placed["val"]
-    counts = f"{len(placed['train'])} train, {len(val)} {'test as validation' if select_on_test else 'val'}, "
-    where = f"resident, {size / 2**20:.1f} MiB of uint8" if resident else "streaming"
+    placed = place(train, rest, augmentation)
+    test = place(prepared.test, None)
+    val = test if by_test else place(train, held_out)
+    mib = f"{size / 2**20:,.1f} MiB of uint8"
+    where = f"resident, {mib}" if resident else f"streaming{f', as {mib} of {free / 2**20:,.0f} free' if auto else ''}"
     return Datasets(
-        train=placed["train"], val=val, test=placed["test"], classes=source.classes, channels=channels,
-        image_size=image_size, selected_on_test=select_on_test,
-        description=f"{counts}{len(placed['test'])} test, {len(source.classes)} classes, "
-        f"{channels}x{image_size}x{image_size}, {where}",
+        train=placed, val=val, test=test, classes=source.classes, shape=shape, selected_on_test=by_test,
+        skipped_before=prepared.skipped,
+        description=f"{len(placed)} train, {len(val)} {'test as validation' if by_test else 'val'}, {len(test)} test, "
+        f"{len(source.classes)} classes, {shape.channels}x{shape.size}x{shape.size}, {where}",
     )  # fmt: skip
+
+
+@dataclass
+class Prepared:
+    """Train and test as they are split and placed, what is left to do with their images, and how many were skipped."""
+
+    train: Split
+    test: Split
+    shape: ImageShape
+    skipped: int
+
+
+def prepare(
+    source: Source, dataset: DatasetSettings, shape: ImageShape, resident: bool, device: torch.device,
+    channels_last: bool,
+) -> Prepared:  # fmt: skip
+    """Take the initial step, now or while streaming. What was made last is kept, for a sweep's next run."""
+    key = (shape, resident, str(device), channels_last, dataset.cache_dir, dataset.on_bad_image)
+    if source.prepared.get("key") != key:
+        source.prepared.clear()
+        splits, skipped = [], 0
+        for split in (source.train, source.test):
+            made, missing = shaped(split, dataset, shape, resident)
+            if resident:
+                assert isinstance(made.images, Tensor)
+                memory_format = torch.channels_last if channels_last else torch.contiguous_format
+                unchanged = made is split
+                made = Split(made.images.contiguous(memory_format=memory_format).to(device), made.targets)
+                if unchanged and device.type == "cpu":
+                    split.images = made.images  # the same images: the source does not hold them a second time
+            splits.append(made)
+            skipped += missing
+        done = resident or splits[0] is not source.train
+        left = replace(shape, initial=None) if done else shape
+        source.prepared.update(key=key, value=Prepared(splits[0], splits[1], left, skipped))
+    return source.prepared["value"]
+
+
+def shaped(split: Split, dataset: DatasetSettings, shape: ImageShape, resident: bool) -> tuple[Split, int]:
+    """The split with its images shaped, in memory or mapped from the cache; as it is where they are to be streamed.
+
+    Returns (split without images that can't be read, how many these are). Raises BrokenImage.
+    """
+    images, targets = split.images, split.targets
+    if dataset.cache_dir is not None and (isinstance(images, Photos) or shape.initial is not None):
+        made, readable = cached(images, shape, dataset, Path(dataset.cache_dir))
+    elif not resident:
+        return split, 0
+    elif isinstance(images, Photos):
+        made, readable = read_all(images, shape, dataset)
+    elif shape.initial is None and images.shape[1:] == (shape.channels, shape.kept_size, shape.kept_size):
+        return split, 0
+    else:
+        return Split(torch.cat([shape.bring(chunk) for chunk in images.split(1000)]), targets), 0
+    missing = int((~readable).sum())
+    return Split(made[readable] if missing else made, targets[readable] if missing else targets), missing
+
+
+def sample(split: Split, indices: Tensor | None, shape: ImageShape, most: int = 2000) -> Tensor:
+    """At most `most` evenly spaced images of a part of a split, shaped; photos that can't be read are left out.
+
+    The same ones wherever the images live, so that what is computed of them does not depend on that.
+    """
+    indices = torch.arange(len(split.targets)) if indices is None else indices
+    chosen = indices[:: -(-len(indices) // most)]
+    if isinstance(split.images, Tensor):
+        return shape.bring(split.images[chosen.to(split.images.device)].cpu())
+    return torch.cat([shape.bring(image) for image in split.images.take(chosen).readable(range(len(chosen)))])
 
 
 def _per_channel(values: list[float], channels: int) -> Tensor:

@@ -1,65 +1,131 @@
 """A dataset that lives on the device as uint8, and whose batches are gathered and augmented there."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from iolaus.data.splits import Split
-from iolaus.seeds import ORDER, seed_of
+from iolaus.augment.crop import channels_last
+from iolaus.augment.mix import Mixed
+from iolaus.augment.pipeline import Augmentation, Draws
+from iolaus.data.shape import ImageShape
+from iolaus.seeds import MIX, ORDER, SAMPLE, seed_of
+
+Batch = tuple[Tensor, "Tensor | Mixed"]
 
 
-def plan(count: int, image_size: int, augmentation: Any, seed: int, epoch: int) -> tuple[Tensor, Tensor | None]:
-    """What a training epoch does, drawn from `(seed, epoch)`: the images' order, and each one's augmentation.
+class Pass:
+    """What an epoch of training does, drawn from `(seed, epoch)`: the images' order, and each one's augmentation.
 
-    Returns (order, drawn): (count,) int64, and row k of `drawn` belongs to the k-th image of the epoch.
-    """
-    generator = torch.Generator().manual_seed(seed_of(seed, epoch, ORDER))
-    order = torch.randperm(count, generator=generator)
-    return order, augmentation.draw(count, image_size, generator) if augmentation else None
-
-
-def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 to float32, (image / 255 − mean) / std per channel."""
-    return images.float().sub_(mean * 255).div_(std * 255)
-
-
-class Resident:
-    """All images on the device. See `iolaus.data` for the interface.
-
-    split: images (n, channels, size, size) uint8; statistics: mean and std, (1, channels, 1, 1) each;
-    augmentation: has `draw` and `apply` (iolaus.augment), or None.
+    order: (count,) int64; row k of `drawn` belongs to the k-th image of the epoch. For resident and streaming data
+    alike, whatever the batch size.
     """
 
     def __init__(
-        self, split: Split, num_classes: int, statistics: tuple[Tensor, Tensor], augmentation: Any, seed: int,
-        device: torch.device,
+        self, count: int, shape: ImageShape, augmentation: Augmentation | None, seed: int, epoch: int, shuffle: bool
+    ) -> None:
+        generator = torch.Generator().manual_seed(seed_of(seed, epoch, ORDER))
+        self.order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
+        self.augmentation, self.shape = augmentation, shape
+        self.drawn: Draws = augmentation.draw(count, shape.kept_size, shape.size, generator) if augmentation else {}
+        self.sample_seed, self.mix_seed = seed_of(seed, epoch, SAMPLE), seed_of(seed, epoch, MIX)
+
+    def rows(self, part: slice | Tensor) -> Draws:
+        """What was drawn for a part of the epoch."""
+        return {name: values[part] for name, values in self.drawn.items()}
+
+    def seeds(self, part: slice) -> list[int]:
+        """A seed for each image of a part, for a transform of the user's."""
+        return [seed_of(self.sample_seed, index, 0) for index in self.order[part].tolist()]
+
+    def augmented(self, images: Tensor, drawn: Draws) -> Tensor:
+        return self.augmentation.apply(images, drawn, self.shape.size) if self.augmentation else images
+
+    def finished(self, images: Tensor, targets: Tensor, drawn: Draws, batch: int) -> Batch:
+        """Erase and mix normalised images; batch: its number in the epoch."""
+        if self.augmentation is None:
+            return images, targets
+        images = self.augmentation.erase(images, drawn)
+        mix = self.augmentation.mix
+        return mix(images, targets, seed_of(self.mix_seed, batch, 0)) if mix else (images, targets)
+
+
+def bounds(count: int, batch_size: int, drop_last: bool, start: int = 0) -> list[slice]:
+    """The batches of a pass over `count` images, from number `start` on."""
+    last = count - count % batch_size if drop_last else count
+    return [slice(first, min(first + batch_size, last)) for first in range(start * batch_size, last, batch_size)]
+
+
+class Normalise:
+    """uint8 to float32, (image / 255 − mean) / std per channel, as one multiplication and one addition.
+
+    mean, std: (1, channels, 1, 1), of pixels in [0, 1]. Keeps the memory format of the images.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor, size: int, device: torch.device) -> None:
+        self.scale, self.shift = (1 / (std * 255)).to(device), (-mean / std).to(device)
+        # in channels-last order a whole row of pixels at once: three values at a time take five times as long
+        self.row_scale, self.row_shift = (values.view(-1).repeat(size) for values in (self.scale, self.shift))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        if not channels_last(images):
+            return images.float().mul_(self.scale).add_(self.shift)
+        batch, channels, height, width = images.shape
+        rows = images.permute(0, 2, 3, 1).reshape(batch, height, width * channels).float()
+        return rows.mul_(self.row_scale).add_(self.row_shift).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+class Resident:
+    """Images on the device. See `iolaus.data` for the interface.
+
+    images: (n, channels, kept_size, kept_size) uint8 on the device, contiguous or channels-last, the layout that
+    batches will have; targets: (n,) int64; indices: those of them that are this split's, None for all.
+    statistics: mean and std, (1, channels, 1, 1) each.
+    """
+
+    def __init__(
+        self, images: Tensor, targets: Tensor, shape: ImageShape, statistics: tuple[Tensor, Tensor], *,
+        indices: Tensor | None = None, augmentation: Augmentation | None = None, seed: int = 0,
+        drop_last: bool = True, shuffle: bool = True,
     ) -> None:  # fmt: skip
-        assert isinstance(split.images, Tensor)  # `Split.shaped` has made it so
-        self.images, self.targets = split.images.to(device), split.targets.to(device)
-        self.mean, self.std = (values.to(device) for values in statistics)
-        self.num_classes, self.augmentation, self.seed, self.device = num_classes, augmentation, seed, device
+        self.device = images.device
+        self.images, self.shape, self.indices = images, shape, indices
+        self.targets = (targets if indices is None else targets[indices]).to(self.device)
+        self.normalise = Normalise(*statistics, shape.size, self.device)
+        self.augmentation, self.seed = augmentation, seed
+        self.drop_last, self.shuffle = drop_last, shuffle
+        # index_select copies whole images where they lie in one piece, so it is given the order of the memory
+        self.memory = images.permute(0, 2, 3, 1) if channels_last(images) else images
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training: a permutation in full batches only. Evaluation: every image once, in order."""
+    def take(self, chosen: Tensor) -> Tensor:
+        """A copy of some images by their numbers in this split."""
+        chosen = chosen if self.indices is None else self.indices[chosen]
+        taken = self.memory.index_select(0, chosen.to(self.device, non_blocking=True))
+        return taken.permute(0, 3, 1, 2) if self.memory is not self.images else taken
+
+    def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[Batch]:
+        """Training: a permutation. Evaluation: every image once, in order, and nothing random."""
         count = len(self)
-        order, drawn = (
-            plan(count, self.images.shape[-1], self.augmentation, self.seed, epoch) if train else (None, None)
-        )
-        order = order.to(self.device) if order is not None else None
-        drawn = drawn.to(self.device) if drawn is not None else None
-        last = count - count % batch_size if train else count
-        for first in range(start * batch_size, last, batch_size):
-            part = slice(first, min(first + batch_size, last))
-            chosen = part if order is None else order[part]
-            images = self.images[chosen]
-            if drawn is not None:
-                images = self.augmentation.apply(images, drawn[part])
-            yield normalise(images, self.mean, self.std), self.targets[chosen]
+        if not train:
+            order = torch.arange(count)
+            for part in bounds(count, batch_size, False, start):
+                images = self.shape.centre(self.take(order[part]))
+                yield self.normalise(images), self.targets[part]
+            return
+        epoch_pass = Pass(count, self.shape, self.augmentation, self.seed, epoch, self.shuffle)
+        on_device = epoch_pass.order.to(self.device)
+        for number, part in enumerate(bounds(count, batch_size, self.drop_last, start), start):
+            images, drawn = self.take(on_device[part]), epoch_pass.rows(part)
+            if self.augmentation is None:
+                images = self.shape.centre(images)
+            elif self.augmentation.reads:
+                seeds = epoch_pass.seeds(part) if self.augmentation.transform is not None else []
+                images = self.augmentation.read(images, drawn, self.shape.size, seeds)
+            images = self.normalise(epoch_pass.augmented(images, drawn))
+            yield epoch_pass.finished(images, self.targets[on_device[part]], drawn, number)
 
     def close(self) -> None:
         """Nothing to end: the images are freed with the object."""

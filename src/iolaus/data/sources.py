@@ -7,6 +7,8 @@ returns a `Source`.
 
 import contextlib
 import difflib
+import gzip
+import importlib.util
 import inspect
 import os
 import socket
@@ -30,14 +32,29 @@ LAYOUTS = {
 
 def digits() -> Source:
     """scikit-learn's 1,797 digits, 8 × 8 grey: they come with the package. A stratified fifth is the test set."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    images = torch.from_numpy(bunch.images * (255 / 16)).round().to(torch.uint8).unsqueeze(1)  # levels 0 to 16
-    targets = torch.from_numpy(bunch.target.astype(np.int64))
+    pixels, labels = _digits_file() or _digits_by_import()
+    images = torch.from_numpy(pixels * (255 / 16)).round().to(torch.uint8).view(-1, 1, 8, 8)  # levels 0 to 16
+    targets = torch.from_numpy(labels.astype(np.int64))
     train, test = stratified(targets, 0.2, seed=0)
     whole = Split(images, targets)
     return Source(whole.take(train), whole.take(test), [str(i) for i in range(10)], channels=1, image_size=8)
+
+
+def _digits_file() -> tuple[np.ndarray, np.ndarray] | None:
+    """Pixels and labels from scikit-learn's own file: to import it, for this alone, takes more than a second."""
+    found = importlib.util.find_spec("sklearn")
+    path = Path(found.origin or "").parent / "datasets" / "data" / "digits.csv.gz" if found else Path()
+    if not path.is_file():
+        return None
+    with gzip.open(path, "rt") as file:
+        numbers = np.array([line.split(",") for line in file], dtype=np.float64)
+    return numbers[:, :-1], numbers[:, -1]
+
+
+def _digits_by_import() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits
+
+    return load_digits(return_X_y=True)
 
 
 def synthetic(
@@ -199,7 +216,7 @@ def split_of(dataset: Any) -> Split:
         if images.ndim == 3:
             images = images.unsqueeze(1)
         elif images.shape[-1] in (1, 3):
-            images = images.permute(0, 3, 1, 2).contiguous()
+            images = images.permute(0, 3, 1, 2)  # the memory stays in channels-last order, which convolutions like
         return Split(images, targets)
     return Split(Photos(dataset, range(len(dataset))), targets)
 
@@ -209,7 +226,7 @@ def _source(train: Split, test: Split, classes: list[str], default_size: int = 2
     if isinstance(train.images, Tensor):
         return Source(train, test, classes, train.images.shape[1], train.images.shape[-1])
     step = -(-len(train.images) // 16)
-    shapes = {tuple(train.images[i].shape[1:]) for i in range(0, len(train.images), step)}
+    shapes = {tuple(image.shape[1:]) for image in train.images.readable(range(0, len(train.images), step))}
     sizes = {shape[1:] for shape in shapes}
     same = len(sizes) == 1 and len(set(next(iter(sizes)))) == 1
     return Source(train, test, classes, max(s[0] for s in shapes), next(iter(sizes))[0] if same else default_size)

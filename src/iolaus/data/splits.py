@@ -1,14 +1,14 @@
 """What a reader gives: images and targets of train and test, in memory or read one by one."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iolaus.data.shape import from_pil, to_shape
+from iolaus.data.shape import as_uint8, from_pil
 from iolaus.stopping import RunFailed
 
 
@@ -24,27 +24,24 @@ class Split:
     targets: Tensor
 
     def take(self, indices: Tensor) -> "Split":
-        """The part of the split at `indices` (int64)."""
+        """The part of the split at `indices` (int64); images in memory are copied."""
         return Split(self.images[indices] if isinstance(self.images, Tensor) else self.images.take(indices),
                      self.targets[indices])  # fmt: skip
-
-    def shaped(self, channels: int, size: int) -> "Split":
-        """The same split with all images in memory as (n, channels, size, size) uint8."""
-        if not isinstance(self.images, Tensor):
-            return Split(self.images.read_all(channels, size), self.targets)
-        chunks = [to_shape(chunk, channels, size) for chunk in self.images.split(1000)]
-        return Split(chunks[0] if len(chunks) == 1 else torch.cat(chunks), self.targets)
 
 
 @dataclass
 class Source:
-    """A dataset as it was found: official train and test, class names, and the shape of its images."""
+    """A dataset as it was found: official train and test, class names, and the shape of its images.
+
+    prepared: what was made of it last, for the next run of a sweep that needs the same (see data.open).
+    """
 
     train: Split
     test: Split
     classes: list[str]
     channels: int
     image_size: int
+    prepared: dict[Any, Any] = field(default_factory=dict, repr=False)
 
 
 class Photos:
@@ -58,34 +55,32 @@ class Photos:
 
     def __getitem__(self, index: int) -> Tensor:
         """Image `index` as (1, channels, height, width) uint8. Raises BrokenImage, naming the file."""
-        position = self.indices[index]
         try:
-            return _to_uint8(self.dataset[position][0])
+            return _to_uint8(self.dataset[self.indices[index]][0])
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, DecompressionBombError, ...
-            raise BrokenImage(f"can't read image {self.name(position)}: {error}") from error
+            raise BrokenImage(f"can't read image {self.name(index)}: {error}") from error
 
-    def name(self, position: int) -> str:
-        """The file of an item where the dataset tells it, else its number."""
+    def readable(self, indices: Iterable[int]) -> Iterator[Tensor]:
+        """The images at `indices` that can be read. Raises BrokenImage when none of them can."""
+        first, any_read = None, False
+        for index in indices:
+            try:
+                yield self[index]
+                any_read = True
+            except BrokenImage as error:
+                first = first or error
+        if first is not None and not any_read:
+            raise first
+
+    def name(self, index: int) -> str:
+        """The file of an image where the dataset tells it, else its number there."""
+        position = self.indices[index]
         samples = getattr(self.dataset, "samples", None) or getattr(self.dataset, "_images", None)
         sample = samples[position] if samples else position
         return str(sample[0] if isinstance(sample, tuple) else sample)
 
     def take(self, indices: Tensor) -> "Photos":
         return Photos(self.dataset, [self.indices[i] for i in indices.tolist()])
-
-    def read_all(self, channels: int, size: int) -> Tensor:
-        """All images, brought to (n, channels, size, size) uint8; decoded by a thread per core."""
-        from concurrent.futures import ThreadPoolExecutor
-
-        images = torch.empty(len(self), channels, size, size, dtype=torch.uint8)
-
-        def read(index: int) -> None:
-            images[index] = to_shape(self[index], channels, size)[0]
-
-        with ThreadPoolExecutor() as pool:  # PIL decodes without the interpreter's lock
-            for _ in pool.map(read, range(len(self)), chunksize=64):
-                pass
-        return images
 
 
 def _to_uint8(image: Any) -> Tensor:
@@ -94,9 +89,7 @@ def _to_uint8(image: Any) -> Tensor:
         image = image.permute(2, 0, 1) if image.ndim == 3 and image.shape[-1] in (1, 3) else image
     if not isinstance(image, Tensor):
         return from_pil(image)
-    if image.is_floating_point():  # torchvision's convention: floats are in [0, 1]
-        image = (image * 255).round().clamp(0, 255).to(torch.uint8)
-    return image.reshape(1, -1, *image.shape[-2:])
+    return as_uint8(image).reshape(1, -1, *image.shape[-2:])
 
 
 def stratified(targets: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:

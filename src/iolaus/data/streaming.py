@@ -1,77 +1,98 @@
 """A dataset that is read while it trains: worker processes decode, the device augments whole batches."""
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from iolaus.data.resident import normalise, plan
-from iolaus.data.shape import to_shape
+from iolaus.augment.pipeline import Augmentation
+from iolaus.data.reading import Item, Reader
+from iolaus.data.resident import Batch, Normalise, Pass, bounds
+from iolaus.data.shape import ImageShape
 from iolaus.data.splits import BrokenImage, Split
 
 
-class _Shaped(Dataset[Tensor]):
-    def __init__(self, images: Any, channels: int, image_size: int) -> None:
-        self.images, self.channels, self.image_size = images, channels, image_size
-
-    def __getitem__(self, index: int) -> Tensor:
-        image = self.images[index]
-        return to_shape(image if image.ndim == 4 else image.unsqueeze(0), self.channels, self.image_size)[0]
-
-
 class Streaming:
-    """Images read by a DataLoader's workers. See `iolaus.data` for the interface.
+    """Images read by worker processes. See `iolaus.data` for the interface.
 
-    Workers only decode and bring to shape; order and augmentation are drawn as in `Resident`, so that both give
-    the same batches, whatever the number of workers. Raises BrokenImage.
+    Order and augmentation are drawn as in `Resident`, so that both give the same batches, whatever the number of
+    workers; only a random resized crop (augmentation.scale) is taken of the whole photograph here, and of the kept
+    square there. settings: settings.DatasetSettings. Raises BrokenImage.
     """
 
     def __init__(
-        self, split: Split, num_classes: int, statistics: tuple[Tensor, Tensor], augmentation: Any, seed: int,
-        device: torch.device, *, channels: int, image_size: int, num_workers: int | None = None,
+        self, split: Split, shape: ImageShape, statistics: tuple[Tensor, Tensor], settings: Any,
+        device: torch.device, *, augmentation: Augmentation | None = None, seed: int = 0, drop_last: bool = True,
+        shuffle: bool = True, channels_last: bool = False,
     ) -> None:  # fmt: skip
-        self.dataset, self.targets = _Shaped(split.images, channels, image_size), split.targets
-        self.mean, self.std = (values.to(device) for values in statistics)
-        self.num_classes, self.augmentation, self.seed, self.device = num_classes, augmentation, seed, device
-        self.image_size = image_size
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(4, cores) if num_workers is None else num_workers
-        self.indices: list[list[int]] = []  # of the pass at hand; the loader and its workers outlive it
-        self.loader = DataLoader(
-            self.dataset, batch_sampler=self.indices, num_workers=workers, persistent_workers=workers > 0,
-            pin_memory=device.type == "cuda",
-        )  # fmt: skip
+        pin = device.type == "cuda" if settings.pin_memory is None else settings.pin_memory
+        self.reader = Reader(split.images, shape, settings, augmentation=augmentation, pin=pin)
+        self.images, self.targets, self.shape, self.device = split.images, split.targets, shape, device
+        self.normalise = Normalise(*statistics, shape.size, device)
+        self.augmentation, self.seed = augmentation, seed
+        self.drop_last, self.shuffle = drop_last, shuffle
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Training: a permutation in full batches only. Evaluation: every image once, in order."""
-        order, drawn = torch.arange(len(self)), None
-        if train:
-            order, drawn = plan(len(self), self.image_size, self.augmentation, self.seed, epoch)
-            order = order[: len(self) - len(self) % batch_size]
-        parts = order.split(batch_size)[start:]
-        self.indices[:] = [part.tolist() for part in parts]
-        for k, (images, part) in enumerate(zip(self._read(), parts, strict=True), start):
-            images = images.to(self.device, non_blocking=True)
-            if drawn is not None:
-                here = drawn[k * batch_size : k * batch_size + len(part)]
-                images = self.augmentation.apply(images, here.to(self.device, non_blocking=True))
-            yield normalise(images, self.mean, self.std), self.targets[part].to(self.device, non_blocking=True)
+    def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[Batch]:
+        """Training: a permutation. Evaluation: every image once, in order, and nothing random."""
+        count = len(self)
+        epoch_pass = Pass(count, self.shape, self.augmentation if train else None, self.seed, epoch,
+                          shuffle=train and self.shuffle)  # fmt: skip
+        parts = bounds(count, batch_size, train and self.drop_last, start)
+        for number, (images, kept) in enumerate(self._on_device(epoch_pass, parts, train), start):
+            drawn = epoch_pass.rows(kept)
+            images = images.contiguous(memory_format=self.memory_format)
+            if epoch_pass.augmentation is None:
+                images = self.shape.centre(images)
+            images = self.normalise(epoch_pass.augmented(images, drawn))
+            targets = self.targets[epoch_pass.order[kept]].to(self.device, non_blocking=True)
+            yield epoch_pass.finished(images, targets, drawn, number)
 
-    def _read(self) -> Iterator[Tensor]:
-        try:
-            yield from self.loader
-        except BrokenImage as error:  # a worker's message holds its traceback, and ours as the last line
-            raise BrokenImage(str(error).strip().splitlines()[-1].rpartition("BrokenImage: ")[2]) from error
+    def _on_device(self, epoch_pass: Pass, parts: list[slice], train: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """(images, which images of the epoch these are), each batch on the device before the one before it is done.
+
+        Under CUDA the copy runs on a stream of its own, beside the computation.
+        """
+        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        ahead = None
+        reads = epoch_pass.augmentation is not None and epoch_pass.augmentation.reads
+        plan = [self._items(epoch_pass, part, reads) for part in parts]
+        for part, (images, places) in zip(parts, self.reader.read(plan), strict=True):
+            if not places:
+                raise BrokenImage(f"no image of a batch can be read; one of them: {min(self.reader.skipped)}")
+            kept = torch.arange(part.start, part.stop)[places]
+            if stream is None:
+                yield images.to(self.device), kept
+                continue
+            with torch.cuda.stream(stream):
+                images = images.to(self.device, non_blocking=True)
+            if ahead is not None:
+                yield self._arrived(ahead, stream)
+            ahead = images, kept
+        if ahead is not None and stream is not None:
+            yield self._arrived(ahead, stream)
+
+    def _arrived(self, batch: tuple[Tensor, Tensor], stream: Any) -> tuple[Tensor, Tensor]:
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(stream)
+        batch[0].record_stream(current)  # its memory is not given away while the computation still reads it
+        return batch
+
+    @staticmethod
+    def _items(epoch_pass: Pass, part: slice, reads: bool) -> list[Item]:
+        indices = epoch_pass.order[part].tolist()
+        if not reads:
+            return [Item(index) for index in indices]
+        boxes = epoch_pass.drawn.get("box")
+        return [
+            Item(index, seed, {} if boxes is None else {"box": boxes[k : k + 1]})
+            for k, index, seed in zip(range(part.start, part.stop), indices, epoch_pass.seeds(part), strict=True)
+        ]
 
     def close(self) -> None:
-        """End the worker processes. Left to the garbage collector they can wait for seconds, and in a sweep pile up."""
-        iterator = getattr(self.loader, "_iterator", None)
-        if iterator is not None:
-            iterator._shutdown_workers()
-            self.loader._iterator = None
+        """End the processes that read."""
+        self.reader.close()

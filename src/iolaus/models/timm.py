@@ -85,6 +85,16 @@ def build(
     return model
 
 
+def input_of(name: str) -> dict[str, Any]:
+    """What the pretrained weights of a timm model expect: settings of the dataset, mean, std, interpolation, crop."""
+    cfg = timm.get_pretrained_cfg(name)
+    if cfg is None:
+        return {}
+    interpolation = "bicubic" if cfg.interpolation == "bicubic" else "bilinear"
+    return {"mean": list(cfg.mean), "std": list(cfg.std), "interpolation": interpolation,
+            "crop_fraction": float(cfg.crop_pct)}  # fmt: skip
+
+
 def _conv3x3(conv: nn.Conv2d) -> nn.Conv2d:
     """A 3×3 convolution of stride 1 in place of `conv`, initialised as timm does in its ResNets."""
     # of the same class, as some ResNetV2 standardise their weights

@@ -1,0 +1,57 @@
+"""Crop and flip of a batch by one copy of rows, against torchvision image by image."""
+
+import pytest
+import torch
+from torchvision.transforms.v2 import functional as reference
+
+from iolaus.augment.crop import channels_last, crop_and_flip
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize(
+    ("shape", "padding", "size"),
+    [((3, 32, 32), 4, 32), ((1, 8, 8), 1, 8), ((3, 9, 6), 2, 5), ((1, 5, 5), 0, 5), ((3, 16, 16), 0, 11),
+     ((3, 4, 4), 3, 1)],
+)  # fmt: skip
+def test_crop_and_flip_does_what_torchvision_does_image_by_image(dtype, shape, padding, size, memory_format):
+    images = torch.randint(256, (64, *shape), generator=generator()).to(dtype).contiguous(memory_format=memory_format)
+    top = torch.randint(shape[1] + 2 * padding - size + 1, (64,), generator=generator(1))
+    left = torch.randint(shape[2] + 2 * padding - size + 1, (64,), generator=generator(2))
+    drawn = torch.stack([top, left, torch.randint(2, (64,), generator=generator(3))], dim=1)
+
+    moved = crop_and_flip(images, drawn, padding, size)
+
+    assert moved.dtype == dtype
+    for image, (y, x, flip), result in zip(images, drawn.tolist(), moved, strict=True):
+        padded = reference.pad(image, [padding])
+        padded = reference.horizontal_flip(padded) if flip else padded
+        assert torch.equal(result, reference.crop(padded, y, x, size, size))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_memory_format_stays(last):
+    images = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+    moved = crop_and_flip(images, torch.tensor([[0, 0, 0], [2, 1, 1]]), padding=1, size=8)
+    assert channels_last(moved) == channels_last(images) == last
+
+
+def test_images_are_not_changed():
+    images = torch.randint(256, (4, 3, 8, 8), dtype=torch.uint8, generator=generator())
+    before = images.clone()
+    crop_and_flip(images, torch.ones(4, 3, dtype=torch.int64), 1, 8)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_a_gpu_gives_what_the_cpu_gives(memory_format):
+    images = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=generator())
+    images = images.contiguous(memory_format=memory_format)
+    drawn = torch.cat([torch.randint(9, (64, 2)), torch.randint(2, (64, 1))], dim=1)
+    on_gpu = crop_and_flip(images.cuda(), drawn.cuda(), 4, 32)
+    assert torch.equal(on_gpu.cpu(), crop_and_flip(images, drawn, 4, 32))
