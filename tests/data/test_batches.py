@@ -1,5 +1,6 @@
 """Batches of a training and an evaluation pass, resident and streaming; splits, and what decides between the two."""
 
+import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,6 +15,7 @@ from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Source, Split, image_folder
 from iolaus.data.streaming import Streaming
+from iolaus.parts import build_source
 from iolaus.settings import DatasetSettings, ModelSettings
 
 CPU = torch.device("cpu")
@@ -365,14 +367,42 @@ def test_what_was_prepared_is_made_anew_for_another_shape_only():
     assert [each.shape[-1] for each in images] == [12, 12, 16]
 
 
+def darker(image, by):
+    return image // by
+
+
+def test_an_initial_function_is_known_again_by_its_code_and_arguments():
+    source, dataset = numbered_source(), DatasetSettings(**LEVEL_SETTINGS)
+    images = []
+    for by in (2, 2, 3):
+        shape = image_shape(source, dataset, ModelSettings(), functools.partial(darker, by=by))
+        data = open_data(source, dataset, shape, augmentation=None, seed=0, device=CPU)
+        images.append(data.test.images)
+    assert images[0] is images[1]
+    assert [each[0, 0, 0, 0].item() for each in images] == [100, 100, 66]
+
+
+@pytest.mark.parametrize(("size", "kept_size"), [(224, 235), (32, 32)])
+def test_a_pretrained_model_gets_the_images_that_it_was_made_with(size, kept_size):
+    """resnet50.a1_in1k: ImageNet's statistics, bicubic, crop_pct 0.95; of small images nothing is cut away."""
+    dataset = {"_target_": "iolaus.data.sources.synthetic", "size": 8, "mean": [0.1], "std": [0.1], "image_size": size}
+    model = {"_target_": "iolaus.models.timm.build", "name": "resnet50.a1_in1k", "pretrained": True}
+    _, settings, shape = build_source({"dataset": dataset, "model": model})
+    assert (settings.mean, settings.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert shape == ImageShape(3, size, kept_size, "bicubic")
+    _, settings, shape = build_source({"dataset": dataset, "model": {**model, "pretrained": False}})
+    assert (settings.mean, shape) == ([0.1], ImageShape(3, size, size))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("workers", [None, 0, 2])
 def test_a_gpu_gets_the_batches_that_a_cpu_gets(make, workers):
     split, gpu = noise_split(), torch.device("cuda")
     expected = make(split, augmentation=Augmentation())
     if workers is None:
-        on_gpu = Resident(split.images.to(gpu), split.targets, ImageShape(3, 8, 8), STATISTICS,
-                          augmentation=Augmentation())  # fmt: skip
+        twice = torch.cat([split.images, split.images]).to(gpu)
+        on_gpu = Resident(twice, split.targets.repeat(2), ImageShape(3, 8, 8), STATISTICS,
+                          indices=torch.arange(23, 46), augmentation=Augmentation())  # fmt: skip
     else:
         on_gpu = Streaming(split, ImageShape(3, 8, 8), STATISTICS, DatasetSettings(num_workers=workers), gpu,
                            augmentation=Augmentation())  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from iolaus.augment.pipeline import Augmentation
-from iolaus.data.cache import cached
+from iolaus.data.cache import cached, source_of
 from iolaus.data.reading import read_all
 from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape, channel_statistics
@@ -128,7 +128,9 @@ def prepare(
     channels_last: bool,
 ) -> Prepared:  # fmt: skip
     """Take the initial step, now or while streaming. What was made last is kept, for a sweep's next run."""
-    key = (shape, resident, str(device), channels_last, dataset.cache_dir, dataset.on_bad_image)
+    # a function by its code, as each run of a sweep makes an object of its own
+    key = (replace(shape, initial=None), source_of(shape.initial), resident, str(device), channels_last,
+           dataset.cache_dir, dataset.on_bad_image)  # fmt: skip
     if source.prepared.get("key") != key:
         source.prepared.clear()
         splits, skipped = [], 0

@@ -89,7 +89,8 @@ class Resident:
         drop_last: bool = True, shuffle: bool = True,
     ) -> None:  # fmt: skip
         self.device = images.device
-        self.images, self.shape, self.indices = images, shape, indices
+        self.images, self.shape = images, shape
+        self.indices = None if indices is None else indices.to(self.device)
         self.targets = (targets if indices is None else targets[indices]).to(self.device)
         self.normalise = Normalise(*statistics, shape.size, self.device)
         self.augmentation, self.seed = augmentation, seed
@@ -101,16 +102,16 @@ class Resident:
         return len(self.targets)
 
     def take(self, chosen: Tensor) -> Tensor:
-        """A copy of some images by their numbers in this split."""
-        chosen = chosen if self.indices is None else self.indices[chosen]
-        taken = self.memory.index_select(0, chosen.to(self.device, non_blocking=True))
+        """A copy of some images by their numbers in this split, which are on the device."""
+        chosen = chosen if self.indices is None else self.indices.index_select(0, chosen)
+        taken = self.memory.index_select(0, chosen)
         return taken.permute(0, 3, 1, 2) if self.memory is not self.images else taken
 
     def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[Batch]:
         """Training: a permutation. Evaluation: every image once, in order, and nothing random."""
         count = len(self)
         if not train:
-            order = torch.arange(count)
+            order = torch.arange(count, device=self.device)
             for part in bounds(count, batch_size, False, start):
                 images = self.shape.centre(self.take(order[part]))
                 yield self.normalise(images), self.targets[part]
@@ -125,7 +126,8 @@ class Resident:
                 seeds = epoch_pass.seeds(part) if self.augmentation.transform is not None else []
                 images = self.augmentation.read(images, drawn, self.shape.size, seeds)
             images = self.normalise(epoch_pass.augmented(images, drawn))
-            yield epoch_pass.finished(images, self.targets[on_device[part]], drawn, number)
+            targets = self.targets.index_select(0, on_device[part])
+            yield epoch_pass.finished(images, targets, drawn, number)
 
     def close(self) -> None:
         """Nothing to end: the images are freed with the object."""
