@@ -25,7 +25,7 @@ GROUPS = (
 OPTIONS = [
     (group, path.stem)
     for group in GROUPS
-    for path in sorted((ROOT / "conf" / group).glob("*.yaml"))
+    for path in sorted((ROOT / "conf" / group).glob("[!_]*.yaml"))
     if (group, path.stem) != ("tracker", "both")  # is wandb and tensorboard: test_trackers.py
 ]
 
@@ -82,3 +82,19 @@ def test_grey_digits_train_a_model_of_three_channels_at_the_size_it_takes(comman
         *tiny, "model.image_size=12", "model.in_channels=3", "model.widths=[4]", "hydra.run.dir=outputs/b"
     )
     assert "3x12x12" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ("heavy", {"erasing": 0.5, "mixup_alpha": 0.0, "flip": 0.5}),
+        ("[heavy,mixup]", {"erasing": 0.5, "mixup_alpha": 0.2, "flip": 0.5}),
+        ("[mixup,heavy]", {"erasing": 0.5, "mixup_alpha": 0.2, "flip": 0.5}),
+        ("[none,cutmix,color]", {"erasing": 0.0, "cutmix_alpha": 0.2, "hue": 0.1, "flip": 0.0, "crop_padding": 0}),
+    ],
+)
+def test_several_augmentations_compose_in_any_order(command, options, expected):
+    outcome = command(*TINY, f"augmentation={options}")
+    assert outcome.status == 0, outcome.err
+    keys = outcome.results["config"]["augmentation"]
+    assert {name: keys[name] for name in expected} == expected

@@ -156,6 +156,30 @@ def test_kill_minus_9_loses_nothing(tmp_path):
     assert_same_checkpoints(cut, uncut)
 
 
+@pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_the_whole_group_is_answered_by_the_run_and_not_by_its_readers(tmp_path, number, status):
+    """As a terminal's Ctrl-C and a cluster's scancel send it."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *BASE, "dataset.residency=streaming", "dataset.num_workers=2",
+         "trainer.epochs=10000", "hydra.run.dir=outputs/run"],
+        cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    log = tmp_path / "outputs" / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and log.read_text().count("\n") >= 2):
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == status
+    assert told.count("ending after this step") == 1
+    assert "Traceback" not in told
+    assert (tmp_path / "outputs" / "run" / "last.pt").exists()
+    with pytest.raises(ProcessLookupError):  # no reader is left in the group
+        os.killpg(process.pid, 0)
+
+
 def test_resume_refuses_a_finished_run_other_overrides_and_a_damaged_checkpoint(command):
     command(*TINY, "hydra.run.dir=outputs/done")
     assert "is finished" in command("resume=outputs/done").err

@@ -42,9 +42,9 @@ def resident(images, size, layout=torch.contiguous_format, **keys):
 
 def options():
     folder = ROOT / "conf" / "augmentation"
-    basic = yaml.safe_load((folder / "basic.yaml").read_text())
-    found = {path.stem: {**basic, **yaml.safe_load(path.read_text())} for path in sorted(folder.glob("*.yaml"))}
-    return {name: {k: v for k, v in keys.items() if k not in ("_target_", "defaults")} for name, keys in found.items()}
+    common = yaml.safe_load((folder / "_common.yaml").read_text())
+    del common["_target_"]
+    return {path.stem: {**common, **yaml.safe_load(path.read_text())} for path in sorted(folder.glob("[!_]*.yaml"))}
 
 
 @pytest.mark.parametrize(("image_size", "padding"), [(32, 4), (28, 3), (8, 1), (4, 1), (224, 28)])

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,21 @@ def _batch(items: list[Tensor | str]) -> tuple[Tensor, list[int], list[str]]:
     return torch.stack(images) if images else torch.empty(0), good, [item for item in items if isinstance(item, str)]
 
 
+def _leave_signals_to_the_run(worker: int) -> None:
+    """In a reading process: Ctrl-C and SIGTERM, which reach the whole group, are the run's to answer.
+
+    It still takes its step and its checkpoint, and must not lose a reader meanwhile; after SIGTERM a reader ends by
+    itself when a minute has passed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "alarm"):  # not on Windows
+        signal.signal(signal.SIGTERM, _end_in_a_minute)
+
+
+def _end_in_a_minute(number: int, frame: Any) -> None:
+    signal.alarm(60)
+
+
 class Reader:
     """Batches of images by their items, read ahead by worker processes that outlive a pass.
 
@@ -73,7 +89,7 @@ class Reader:
             ahead = {"prefetch_factor": settings.prefetch_factor, "persistent_workers": settings.persistent_workers}
         self.loader: DataLoader[Any] = DataLoader(
             _Images(images, shape, augmentation), batch_sampler=self.plan, num_workers=workers, collate_fn=_batch,
-            pin_memory=pin, **ahead,
+            pin_memory=pin, worker_init_fn=_leave_signals_to_the_run, **ahead,
         )  # fmt: skip
 
     def read(self, plan: list[list[Item]]) -> Iterator[tuple[Tensor, list[int]]]:
