@@ -367,6 +367,15 @@ def test_what_was_prepared_is_made_anew_for_another_shape_only():
     assert [each.shape[-1] for each in images] == [12, 12, 16]
 
 
+def test_auto_decides_alike_for_all_runs_of_a_sweep(monkeypatch):
+    """The first run's images are in memory when the second asks how much of it is free."""
+    source, size = numbered_source(), 140 * 3 * 8 * 8
+    for free in (4 * size, 3 * size):
+        monkeypatch.setattr("iolaus.data.open.free_memory", lambda device, free=free: free)
+        assert isinstance(opened(source, residency="auto").train, Resident)
+    assert isinstance(opened(numbered_source(), residency="auto", num_workers=0).train, Streaming)
+
+
 def darker(image, by):
     return image // by
 

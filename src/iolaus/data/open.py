@@ -78,7 +78,7 @@ def open_data(
 ) -> Datasets:  # fmt: skip
     """Split, shape and place a dataset. Raises ValueError where an image can't be read or a class has too few."""
     size = shape.channels * shape.kept_size**2 * (len(source.train.targets) + len(source.test.targets))
-    free = free_memory(device)
+    free = free_memory(device) + source.prepared.get("bytes", 0)  # what the sweep's last run has taken counts as free
     auto = dataset.residency == "auto"
     resident = size <= FREE_MEMORY_FRACTION * free if auto else dataset.residency == "resident"
     prepared = prepare(source, dataset, shape, resident, device, channels_last)
@@ -147,7 +147,8 @@ def prepare(
             skipped += missing
         done = resident or splits[0] is not source.train
         left = replace(shape, initial=None) if done else shape
-        source.prepared.update(key=key, value=Prepared(splits[0], splits[1], left, skipped))
+        taken = sum(split.images.numel() for split in splits if isinstance(split.images, Tensor)) if resident else 0
+        source.prepared.update(key=key, value=Prepared(splits[0], splits[1], left, skipped), bytes=taken)
     return source.prepared["value"]
 
 
