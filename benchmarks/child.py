@@ -4,9 +4,7 @@ The first argument is a `Way` as JSON. Every answer is one line of JSON; the end
 """
 
 import contextlib
-import ctypes
 import json
-import platform
 import signal
 import sys
 import tempfile
@@ -45,20 +43,12 @@ class Way:
     per_image: bool = False
 
 
-def can_keep_memory() -> bool:
-    """Whether `keep_memory` is possible: it is glibc's."""
-    return platform.libc_ver()[0] == "glibc"
+def wait_for(device: Any) -> None:
+    """For the device to have done all that it was told."""
+    if device.type != "cpu":
+        import torch
 
-
-def keep_memory() -> None:
-    """Have malloc keep what is freed, for the next step: no mmap for large blocks, no trim of the heap's end.
-
-    By default glibc maps a large block anew each time, and the kernel clears its pages each time.
-    """
-    m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
-    libc = ctypes.CDLL(None)
-    libc.mallopt(m_mmap_max, 0)
-    libc.mallopt(m_trim_threshold, -1)
+        torch.accelerator.synchronize(device)
 
 
 def images_per_second(
@@ -162,10 +152,7 @@ def build(way: Way, folder: Path) -> tuple[Measure, str]:
     device = pick_device(way.device)
 
     def wait() -> None:
-        if device.type != "cpu":
-            import torch
-
-            torch.accelerator.synchronize(device)
+        wait_for(device)
 
     if way.kind == "iolaus":
         measure, note = iolaus(way, folder)
@@ -182,7 +169,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     way = Way(**json.loads(sys.argv[1]))
     if way.kept:
-        keep_memory()
+        from iolaus.hardware import keep_freed_memory
+
+        keep_freed_memory(True)
     with tempfile.TemporaryDirectory() as folder:
         measure, note = build(way, Path(folder))
         print(json.dumps({"note": note}), flush=True)

@@ -16,6 +16,7 @@ from typing import Any
 import ours
 import report
 import torch
+from child import wait_for
 
 from iolaus import loop
 
@@ -35,7 +36,7 @@ def read(data: Any, batch_size: int, batches: int, epoch: int) -> float:
     started, images = time.perf_counter(), 0
     for batch, _ in data.batches(batch_size, epoch, train=True, start=start):
         images += len(batch)
-    wait(data.device)
+    wait_for(data.device)
     return images / (time.perf_counter() - started)
 
 
@@ -43,18 +44,12 @@ def step(learner: loop.Learner, images: torch.Tensor, targets: torch.Tensor, ste
     """Images per second of training steps on one batch."""
     learner.model.train()
     loop.train_step(learner, images, targets, want_norm=False)
-    wait(learner.device)
+    wait_for(learner.device)
     started = time.perf_counter()
     for _ in range(steps):
         loop.train_step(learner, images, targets, want_norm=False)
-    wait(learner.device)
+    wait_for(learner.device)
     return steps * len(images) / (time.perf_counter() - started)
-
-
-def wait(device: torch.device) -> None:
-    """For the device to have done all that it was told."""
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def main() -> None:

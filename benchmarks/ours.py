@@ -1,7 +1,7 @@
 """Iolaus as the benchmarks measure it: the parts of a real run, its loop and its batches.
 
 What the benchmarks know of Iolaus' inside is here, so that a change there is followed here alone. Nothing heavy is
-imported before it is used: a child that sets its allocator does so before torch is there.
+imported before it is used.
 """
 
 import time

@@ -18,11 +18,11 @@ from typing import Any
 
 import compare
 import report
-from child import Way, can_keep_memory
+from child import Way
 from report import Samples
 from ways import LOADERS, PER_IMAGE
 
-from iolaus.hardware import pick_device
+from iolaus.hardware import has_glibc, pick_device
 
 TITLES = {
     "mlp": "MLP 3072-512-256-10", "resnet18": "ResNet-18, CIFAR stem", "cnn": "CNN, the launcher's default",
@@ -44,7 +44,7 @@ def ways_of(group: str, common: dict[str, Any]) -> list[Way]:
     on_cpu = pick_device(common["device"]).type == "cpu"
     for precision in ("fp32", "bf16"):
         for channels_last in (False, True) if group != "mlp" else (False,):
-            for kept in (False, True) if on_cpu and can_keep_memory() else (False,):
+            for kept in (False, True) if on_cpu and has_glibc() else (False,):
                 name = f"floor, {precision}, {'channels_last' if channels_last else 'contiguous'}"
                 ways.append(Way(name + ", kept" * kept, "floor", group, **common, precision=precision,
                                 channels_last=channels_last, kept=kept))  # fmt: skip

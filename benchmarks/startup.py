@@ -169,7 +169,7 @@ def main() -> None:
     starts = start_rows(measure_starts(chosen.repeats))
     sweep = measure_sweep(chosen.runs, chosen.epochs)
     memory = measure_memory(chosen.images, chosen.repeats)
-    facts = report.about("auto", load)  # imports torch: after the memory, see memory.py
+    facts = report.about("auto", load)  # imports torch: after the memory, see probes.py
     print(report.heading("Start, sweep, memory", facts, chosen.markdown))
     print_starts(starts, chosen.markdown)
     print_sweep(sweep, chosen.markdown)

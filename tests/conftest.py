@@ -107,3 +107,16 @@ def pipe():
 def written(console):
     """What was printed, without the terminal's control sequences; a redrawn line starts a new one."""
     return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", console.file.getvalue().replace("\r", "\n"))
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def one_thread():
+    """On small images threads only wait for each other, seconds long where others use the cores too."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

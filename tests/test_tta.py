@@ -5,16 +5,13 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import generator
 from torch import nn
 from torchvision.transforms import v2
 
 from iolaus.tta import TTA, logits, views
 
 NAMES = get_args(TTA)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def normal(*shape, seed=0):

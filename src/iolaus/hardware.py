@@ -42,13 +42,18 @@ def pick_precision(name: str, device: torch.device) -> str:
     return name
 
 
+def has_glibc() -> bool:
+    """Whether the C library is glibc, whose allocator `keep_freed_memory` sets."""
+    return platform.libc_ver()[0] == "glibc"
+
+
 def keep_freed_memory(keep: bool) -> bool:
     """Let glibc keep the memory that tensors give back for the next ones; False goes back to its own ways.
 
     By itself it returns large blocks to the system at each free, and every step faults them in again, page by page:
     that can cost half of a step on a CPU. Returns whether it is so now; elsewhere than under glibc nothing is done.
     """
-    if platform.libc_ver()[0] != "glibc":
+    if not has_glibc():
         return False
     mallopt = ctypes.CDLL(None).mallopt
     trim_threshold, mmap_max = -1, -4  # the names of malloc.h, M_TRIM_THRESHOLD and M_MMAP_MAX
@@ -81,7 +86,13 @@ def device_name(device: torch.device) -> str:
 def versions() -> dict[str, str]:
     """Python's, and those of the packages that a result depends on."""
     found = {"python": platform.python_version(), "torch": torch.__version__}  # with the build: +cu132, +cpu
-    for package in ("iolaus", "torchvision", "timm", "hydra-core", "numpy"):
+    return found | installed("iolaus", "torchvision", "timm", "hydra-core", "numpy")
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -26,8 +26,6 @@ from iolaus.settings import DatasetSettings, Launch, Trainer
 from iolaus.start import defer_compiler, load_compiler
 from iolaus.stopping import mode_of
 
-SMALL_IMAGE = 64  # pixels: up to here a pretrained model gets the whole image, not its centre
-
 
 @dataclass
 class Parts:
@@ -63,9 +61,10 @@ def build_parts(plain: dict[str, Any]) -> Parts:
     num_classes = len(source.classes)
     model = build_model(plain["model"], num_classes, shape, launch.seed, device)
     channels_last = wants_channels_last(settings.channels_last, model, device, precision)
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
     if channels_last:
-        model = model.to(memory_format=torch.channels_last)
-    data = build_data(plain, source, dataset, shape, settings, launch.seed, device, channels_last)
+        model = model.to(memory_format=memory_format)
+    data = build_data(plain, source, dataset, shape, settings, launch.seed, device, memory_format)
     loss_fn, evaluation_loss_fn = build_losses(plain["loss"], num_classes, device)
     optimizer = build_optimizer(plain["optimizer"], model)
     schedule = build_schedule(plain["scheduler"], optimizer, settings, len(data.train))
@@ -74,8 +73,7 @@ def build_parts(plain: dict[str, Any]) -> Parts:
     compiled = False
     if settings.compile:
         blank = torch.zeros(min(settings.batch_size, len(data.train)), shape.channels, shape.size, shape.size)
-        layout = torch.channels_last if channels_last else torch.contiguous_format
-        compiled = compile_in_place(model, blank.to(device, memory_format=layout), learner.autocast())
+        compiled = compile_in_place(model, blank.to(device, memory_format=memory_format), learner.autocast())
     stopping = config.build("early_stopping", plain["early_stopping"]) if plain.get("early_stopping") else None
     should_stop = stopping.should_stop if stopping else lambda history: False
     parameters = sum(p.numel() for p in model.parameters())
@@ -105,13 +103,12 @@ def own_input(model: Mapping[str, Any], size: int) -> dict[str, Any]:
         return {}
     from iolaus.models.timm import input_of
 
-    own = input_of(model["name"])
-    return own if size > SMALL_IMAGE else {k: v for k, v in own.items() if k != "crop_fraction"}
+    return input_of(model["name"], size)
 
 
 def build_data(
     plain: dict[str, Any], source: Source, dataset: DatasetSettings, shape: ImageShape, settings: Trainer, seed: int,
-    device: torch.device, channels_last: bool,
+    device: torch.device, memory_format: torch.memory_format,
 ) -> Datasets:  # fmt: skip
     """The three splits, placed where they are trained from, with the augmentation of the training images."""
     augmentation = None
@@ -126,7 +123,7 @@ def build_data(
                 )
     with problems_of("dataset"):
         return open_data(
-            source, dataset, shape, augmentation=augmentation, seed=seed, device=device, channels_last=channels_last,
+            source, dataset, shape, augmentation=augmentation, seed=seed, device=device, memory_format=memory_format,
             drop_last=settings.drop_last, shuffle=settings.shuffle,
         )  # fmt: skip
 

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from conftest import generator
 from torchvision.transforms.v2 import functional as reference
 
 from iolaus.augment.color import BRIGHTNESS, CONTRAST, HUE, SATURATION, color_jitter, draw_color_jitter, shift_hue
@@ -16,17 +17,7 @@ ADJUST = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """On small images threads only wait for each other, seconds long where others use the cores too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def noise(*shape):

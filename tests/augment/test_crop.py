@@ -2,13 +2,10 @@
 
 import pytest
 import torch
+from conftest import generator
 from torchvision.transforms.v2 import functional as reference
 
 from iolaus.augment.crop import channels_last, crop_and_flip
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

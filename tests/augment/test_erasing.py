@@ -4,16 +4,13 @@ import math
 
 import pytest
 import torch
+from conftest import generator
 from torchvision.transforms import RandomErasing
 
 from iolaus.augment.erasing import draw_erasing, erase
 from iolaus.augment.resized_crop import draw_boxes
 
 SCALE, RATIO = (0.02, 0.33), (0.3, 3.3)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def by_slices(images, drawn):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT
+from conftest import ROOT, generator
 from torchvision.transforms import v2
 
 from iolaus.augment.pipeline import Augmentation, per_sample
@@ -24,10 +24,6 @@ EVERYTHING = {
     "policy": "trivial_augment", "brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1, "erasing": 0.5,
     "mixup_alpha": 0.2, "cutmix_alpha": 0.2,
 }  # fmt: skip
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def noise(count=24, size=16):

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from conftest import generator
 from torchvision.transforms import v2
 
 from iolaus.augment.policies import (
@@ -22,17 +23,7 @@ SHAPES = [(3, 32, 32), (1, 28, 28), (3, 15, 23), (3, 64, 48), (1, 2, 2)]
 torchvisions = pytest.mark.parametrize("policy", [v2.TrivialAugmentWide(), v2.RandAugment()], ids=["trivial", "rand"])
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """On small images threads only wait for each other, seconds long where others use the cores too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pictures(count, channels, height, width):

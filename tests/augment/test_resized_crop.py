@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import generator
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
@@ -12,10 +13,6 @@ from iolaus.augment.resized_crop import boxes, by_products, draw_boxes, one_by_o
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 WAYS = pytest.mark.parametrize("way", [one_by_one, by_products])
-
-
-def generator(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def pixels(*shape, seed=0):

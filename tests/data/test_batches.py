@@ -55,8 +55,8 @@ def make():
             images = split.images.contiguous(memory_format=layout)
             made.append(Resident(images, split.targets, shape, statistics, **more))
         else:
-            settings, last = DatasetSettings(num_workers=workers), layout == torch.channels_last
-            made.append(Streaming(split, shape, statistics, settings, CPU, channels_last=last, **more))
+            settings = DatasetSettings(num_workers=workers)
+            made.append(Streaming(split, shape, statistics, settings, CPU, memory_format=layout, **more))
         return made[-1]
 
     yield of

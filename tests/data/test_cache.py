@@ -70,7 +70,7 @@ def test_every_cause_of_other_images_makes_another_key(photos, monkeypatch):
     path = photos.name(0)
     os.utime(path, (1, 1))
     keys.append(key_of(photos, SHAPE, SETTINGS))
-    monkeypatch.setattr(cache, "version", lambda package: "0")
+    monkeypatch.setattr("iolaus.hardware.version", lambda package: "0")
     keys.append(key_of(photos, SHAPE, SETTINGS))
     assert len(set(keys)) == len(keys)
 

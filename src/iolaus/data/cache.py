@@ -5,7 +5,6 @@ import inspect
 import json
 import logging
 import os
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor
 from iolaus.checkpoint import write_atomically
 from iolaus.data.reading import read_all
 from iolaus.data.shape import ImageShape
+from iolaus.hardware import installed
 
 log = logging.getLogger("iolaus")
 
@@ -60,14 +60,8 @@ def cached(images: Any, shape: ImageShape, settings: Any, folder: Path) -> tuple
 
 def key_of(images: Any, shape: ImageShape, settings: Any) -> str:
     """A hash of all that the stored images depend on: the files or pixels, the shape, the initial step, versions."""
-    packages = {}
-    for package in ("torch", "torchvision", "pillow"):
-        try:
-            packages[package] = version(package)
-        except PackageNotFoundError:
-            continue
     about = [FORMAT, shape.channels, shape.kept_size, shape.interpolation, source_of(shape.initial),
-             settings.on_bad_image, packages]  # fmt: skip
+             settings.on_bad_image, installed("torch", "torchvision", "pillow")]  # fmt: skip
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
     if isinstance(images, Tensor):
         digest.update(images.contiguous().numpy().data)

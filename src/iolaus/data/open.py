@@ -25,7 +25,7 @@ FREE_MEMORY_FRACTION = 0.25
 
 @dataclass
 class Datasets:
-    """The three splits, and what a model must know of them. skipped: images that could not be read."""
+    """The three splits, and what a model must know of them. skipped_before: unreadable images, found in advance."""
 
     train: Any
     val: Any
@@ -39,8 +39,8 @@ class Datasets:
     @property
     def skipped_images(self) -> int:
         """How many images could not be read so far and were left out (dataset.on_bad_image=skip)."""
-        readers = {id(s.reader): s.reader for s in (self.train, self.val, self.test) if isinstance(s, Streaming)}
-        return self.skipped_before + len(set().union(*(reader.skipped for reader in readers.values())))
+        streamed = (split for split in (self.train, self.val, self.test) if isinstance(split, Streaming))
+        return self.skipped_before + len(set().union(*(split.reader.skipped for split in streamed)))
 
     def close(self) -> None:
         """End the processes that read images, if there are any."""
@@ -74,14 +74,16 @@ def image_shape(source: Source, dataset: DatasetSettings, model: Any, initial: A
 
 def open_data(
     source: Source, dataset: DatasetSettings, shape: ImageShape, *, augmentation: Augmentation | None, seed: int,
-    device: torch.device, channels_last: bool = False, drop_last: bool = True, shuffle: bool = True,
+    device: torch.device, memory_format: torch.memory_format = torch.contiguous_format, drop_last: bool = True,
+    shuffle: bool = True,
 ) -> Datasets:  # fmt: skip
     """Split, shape and place a dataset. Raises ValueError where an image can't be read or a class has too few."""
     size = shape.channels * shape.kept_size**2 * (len(source.train.targets) + len(source.test.targets))
-    free = free_memory(device) + source.prepared.get("bytes", 0)  # what the sweep's last run has taken counts as free
+    taken = source.prepared.bytes if source.prepared else 0  # by a sweep's last run: as good as free
+    free = free_memory(device) + taken
     auto = dataset.residency == "auto"
     resident = size <= FREE_MEMORY_FRACTION * free if auto else dataset.residency == "resident"
-    prepared = prepare(source, dataset, shape, resident, device, channels_last)
+    prepared = prepare(source, dataset, shape, resident, device, memory_format)
     train, shape = prepared.train, prepared.shape
 
     by_test = dataset.validation == "test"
@@ -98,7 +100,7 @@ def open_data(
         if resident:
             return Resident(split.images, split.targets, shape, statistics, indices=indices, **how)  # type: ignore[arg-type]
         split = split if indices is None else split.take(indices)
-        return Streaming(split, shape, statistics, dataset, device, channels_last=channels_last, **how)
+        return Streaming(split, shape, statistics, dataset, device, memory_format=memory_format, **how)
 
     placed = place(train, rest, augmentation)
     test = place(prepared.test, None)
@@ -115,41 +117,46 @@ def open_data(
 
 @dataclass
 class Prepared:
-    """Train and test as they are split and placed, what is left to do with their images, and how many were skipped."""
+    """Train and test as they are split and placed, and what is left to do with their images.
+
+    skipped: how many could not be read; bytes: what resident images take; key: what all of it depends on.
+    """
 
     train: Split
     test: Split
     shape: ImageShape
     skipped: int
+    bytes: int
+    key: Any
 
 
 def prepare(
     source: Source, dataset: DatasetSettings, shape: ImageShape, resident: bool, device: torch.device,
-    channels_last: bool,
+    memory_format: torch.memory_format,
 ) -> Prepared:  # fmt: skip
     """Take the initial step, now or while streaming. What was made last is kept, for a sweep's next run."""
     # a function by its code, as each run of a sweep makes an object of its own
-    key = (replace(shape, initial=None), source_of(shape.initial), resident, str(device), channels_last,
+    key = (replace(shape, initial=None), source_of(shape.initial), resident, str(device), memory_format,
            dataset.cache_dir, dataset.on_bad_image)  # fmt: skip
-    if source.prepared.get("key") != key:
-        source.prepared.clear()
-        splits, skipped = [], 0
-        for split in (source.train, source.test):
-            made, missing = shaped(split, dataset, shape, resident)
-            if resident:
-                assert isinstance(made.images, Tensor)
-                memory_format = torch.channels_last if channels_last else torch.contiguous_format
-                unchanged = made is split
-                made = Split(made.images.contiguous(memory_format=memory_format).to(device), made.targets)
-                if unchanged and device.type == "cpu":
-                    split.images = made.images  # the same images: the source does not hold them a second time
-            splits.append(made)
-            skipped += missing
-        done = resident or splits[0] is not source.train
-        left = replace(shape, initial=None) if done else shape
-        taken = sum(split.images.numel() for split in splits if isinstance(split.images, Tensor)) if resident else 0
-        source.prepared.update(key=key, value=Prepared(splits[0], splits[1], left, skipped), bytes=taken)
-    return source.prepared["value"]
+    if source.prepared is not None and source.prepared.key == key:
+        return source.prepared
+    source.prepared = None  # its memory is free before the new one is made
+    splits, skipped, size = [], 0, 0
+    for split in (source.train, source.test):
+        made, missing = shaped(split, dataset, shape, resident)
+        if resident:
+            assert isinstance(made.images, Tensor)
+            unchanged = made is split
+            images = made.images.contiguous(memory_format=memory_format).to(device)
+            made, size = Split(images, made.targets), size + images.numel()
+            if unchanged and device.type == "cpu":
+                split.images = images  # the same images: the source does not hold them a second time
+        splits.append(made)
+        skipped += missing
+    done = resident or splits[0] is not source.train
+    left = replace(shape, initial=None) if done else shape
+    source.prepared = Prepared(splits[0], splits[1], left, skipped, size, key)
+    return source.prepared
 
 
 def shaped(split: Split, dataset: DatasetSettings, shape: ImageShape, resident: bool) -> tuple[Split, int]:

@@ -15,7 +15,7 @@ Batch = tuple[Tensor, "Tensor | Mixed"]
 
 
 class Pass:
-    """What an epoch of training does, drawn from `(seed, epoch)`: the images' order, and each one's augmentation.
+    """What a pass over the images does, drawn from `(seed, epoch)`: their order, and each one's augmentation, if any.
 
     order: (count,) int64; row k of `drawn` belongs to the k-th image of the epoch. For resident and streaming data
     alike, whatever the batch size.
@@ -39,7 +39,10 @@ class Pass:
         return [seed_of(self.sample_seed, index, 0) for index in self.order[part].tolist()]
 
     def augmented(self, images: Tensor, drawn: Draws) -> Tensor:
-        return self.augmentation.apply(images, drawn, self.shape.size) if self.augmentation else images
+        """The part of kept images that the model sees: augmented, else the centre."""
+        if self.augmentation is None:
+            return self.shape.centre(images)
+        return self.augmentation.apply(images, drawn, self.shape.size)
 
     def finished(self, images: Tensor, targets: Tensor, drawn: Draws, batch: int) -> Batch:
         """Erase and mix normalised images; batch: its number in the epoch."""
@@ -109,25 +112,16 @@ class Resident:
 
     def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[Batch]:
         """Training: a permutation. Evaluation: every image once, in order, and nothing random."""
-        count = len(self)
-        if not train:
-            order = torch.arange(count, device=self.device)
-            for part in bounds(count, batch_size, False, start):
-                images = self.shape.centre(self.take(order[part]))
-                yield self.normalise(images), self.targets[part]
-            return
-        epoch_pass = Pass(count, self.shape, self.augmentation, self.seed, epoch, self.shuffle)
-        on_device = epoch_pass.order.to(self.device)
-        for number, part in enumerate(bounds(count, batch_size, self.drop_last, start), start):
-            images, drawn = self.take(on_device[part]), epoch_pass.rows(part)
-            if self.augmentation is None:
-                images = self.shape.centre(images)
-            elif self.augmentation.reads:
-                seeds = epoch_pass.seeds(part) if self.augmentation.transform is not None else []
-                images = self.augmentation.read(images, drawn, self.shape.size, seeds)
+        count, augmentation = len(self), self.augmentation if train else None
+        epoch_pass = Pass(count, self.shape, augmentation, self.seed, epoch, shuffle=train and self.shuffle)
+        order = epoch_pass.order.to(self.device)
+        for number, part in enumerate(bounds(count, batch_size, train and self.drop_last, start), start):
+            images, drawn = self.take(order[part]), epoch_pass.rows(part)
+            if augmentation is not None and augmentation.reads:
+                seeds = epoch_pass.seeds(part) if augmentation.transform is not None else []
+                images = augmentation.read(images, drawn, self.shape.size, seeds)
             images = self.normalise(epoch_pass.augmented(images, drawn))
-            targets = self.targets.index_select(0, on_device[part])
-            yield epoch_pass.finished(images, targets, drawn, number)
+            yield epoch_pass.finished(images, self.targets.index_select(0, order[part]), drawn, number)
 
     def close(self) -> None:
         """Nothing to end: the images are freed with the object."""

@@ -41,7 +41,7 @@ class Source:
     classes: list[str]
     channels: int
     image_size: int
-    prepared: dict[Any, Any] = field(default_factory=dict, repr=False)
+    prepared: Any = field(default=None, repr=False)
 
 
 class Photos:

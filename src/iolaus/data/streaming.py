@@ -24,7 +24,7 @@ class Streaming:
     def __init__(
         self, split: Split, shape: ImageShape, statistics: tuple[Tensor, Tensor], settings: Any,
         device: torch.device, *, augmentation: Augmentation | None = None, seed: int = 0, drop_last: bool = True,
-        shuffle: bool = True, channels_last: bool = False,
+        shuffle: bool = True, memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:  # fmt: skip
         pin = device.type == "cuda" if settings.pin_memory is None else settings.pin_memory
         self.reader = Reader(split.images, shape, settings, augmentation=augmentation, pin=pin)
@@ -32,7 +32,7 @@ class Streaming:
         self.normalise = Normalise(*statistics, shape.size, device)
         self.augmentation, self.seed = augmentation, seed
         self.drop_last, self.shuffle = drop_last, shuffle
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.memory_format = memory_format
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -43,16 +43,14 @@ class Streaming:
         epoch_pass = Pass(count, self.shape, self.augmentation if train else None, self.seed, epoch,
                           shuffle=train and self.shuffle)  # fmt: skip
         parts = bounds(count, batch_size, train and self.drop_last, start)
-        for number, (images, kept) in enumerate(self._on_device(epoch_pass, parts, train), start):
+        for number, (images, kept) in enumerate(self._on_device(epoch_pass, parts), start):
             drawn = epoch_pass.rows(kept)
             images = images.contiguous(memory_format=self.memory_format)
-            if epoch_pass.augmentation is None:
-                images = self.shape.centre(images)
             images = self.normalise(epoch_pass.augmented(images, drawn))
             targets = self.targets[epoch_pass.order[kept]].to(self.device, non_blocking=True)
             yield epoch_pass.finished(images, targets, drawn, number)
 
-    def _on_device(self, epoch_pass: Pass, parts: list[slice], train: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    def _on_device(self, epoch_pass: Pass, parts: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
         """(images, which images of the epoch these are), each batch on the device before the one before it is done.
 
         Under CUDA the copy runs on a stream of its own, beside the computation.

@@ -85,14 +85,17 @@ def build(
     return model
 
 
-def input_of(name: str) -> dict[str, Any]:
-    """What the pretrained weights of a timm model expect: settings of the dataset, mean, std, interpolation, crop."""
+def input_of(name: str, image_size: int) -> dict[str, Any]:
+    """What the pretrained weights of a timm model expect, as settings of the dataset: mean, std, interpolation, crop.
+
+    Of small images (SMALL_IMAGE) nothing is cut away.
+    """
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None:
         return {}
     interpolation = "bicubic" if cfg.interpolation == "bicubic" else "bilinear"
-    return {"mean": list(cfg.mean), "std": list(cfg.std), "interpolation": interpolation,
-            "crop_fraction": float(cfg.crop_pct)}  # fmt: skip
+    crop = {} if image_size <= SMALL_IMAGE else {"crop_fraction": float(cfg.crop_pct)}
+    return {"mean": list(cfg.mean), "std": list(cfg.std), "interpolation": interpolation, **crop}
 
 
 def _conv3x3(conv: nn.Conv2d) -> nn.Conv2d:
