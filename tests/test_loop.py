@@ -13,7 +13,8 @@ from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Split, synthetic
 from iolaus.display import Quiet
 from iolaus.losses import loss_functions
-from iolaus.schedules import Schedule
+from iolaus.monitor import Monitor
+from iolaus.schedules import Schedule, reference
 from iolaus.settings import Trainer
 from iolaus.stopping import NonFiniteLoss
 from iolaus.trackers import Several
@@ -41,7 +42,8 @@ def make_learner(
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 2))
     model = model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    schedule = Schedule(torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5), kwargs.pop("interval", "step"))
+    scheduler = torch.optim.lr_scheduler.StepLR(reference(optimizer), 3, 0.5)
+    schedule = Schedule(scheduler, optimizer, kwargs.pop("interval", "step"))
     losses = loss_functions(nn.CrossEntropyLoss(), one_hot=False, num_classes=2)
     return loop.Learner(model, *losses, optimizer, schedule, device, precision, hardware.DTYPES[precision], **kwargs)
 
@@ -50,7 +52,7 @@ def run(learner: loop.Learner, data: SimpleNamespace, seed: int = 7, **settings)
     state = loop.State()
     loop.train(learner, data, Trainer(**{"epochs": 3, "batch_size": 16, **settings}), state, seed=seed,
                should_stop=lambda history: False, objective="val/accuracy", save=lambda: None, tracker=Several([]),
-               progress=Quiet(), interrupted=lambda: False)  # fmt: skip
+               progress=Quiet(), interrupted=lambda: False, monitor=Monitor(CPU, 0, lambda: 0))  # fmt: skip
     return state
 
 
@@ -58,7 +60,8 @@ def test_training_equals_a_loop_written_out_by_hand():
     data, learner, by_hand = make_data(), make_learner(grad_clip_norm=0.5), make_learner()
     state = run(learner, data)
 
-    optimizer, scheduler = by_hand.optimizer, by_hand.schedule.scheduler
+    optimizer = by_hand.optimizer
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
     for epoch in range(3):
         order = Pass(40, data.train.shape, None, 0, epoch, shuffle=True).order
         losses, hits = [], 0
@@ -105,7 +108,7 @@ def test_a_clipped_step_moves_by_the_clipped_gradient(clip):
     data, learner = make_data(), make_learner(grad_clip_norm=clip, lr=1.0)
     before = [p.detach().clone() for p in learner.model.parameters()]
     images, targets = next(data.train.batches(16, 0, train=True))
-    _, _, norm = loop.train_step(learner, images, targets, want_norm=False)
+    _, _, norm = loop.train_step(learner, images, targets, 0, want_norm=False)
     assert norm > clip
     moved = [p.detach() - b for p, b in zip(learner.model.parameters(), before, strict=True)]
     assert nn.utils.get_total_norm(moved).item() == pytest.approx(clip, rel=1e-4)
@@ -116,8 +119,8 @@ def test_the_logged_gradient_norm_is_that_of_the_gradients():
     images, targets = next(data.train.batches(16, 0, train=True))
     nn.functional.cross_entropy(twin.model(images), targets).backward()
     expected = math.sqrt(sum(p.grad.square().sum().item() for p in twin.model.parameters()))
-    assert loop.train_step(learner, images, targets, want_norm=True)[2].item() == pytest.approx(expected, rel=1e-5)
-    assert loop.train_step(learner, images, targets, want_norm=False)[2] is None
+    assert loop.train_step(learner, images, targets, 0, want_norm=True)[2].item() == pytest.approx(expected, rel=1e-5)
+    assert loop.train_step(learner, images, targets, 0, want_norm=False)[2] is None
 
 
 def test_bf16_trains_to_nearly_the_same_losses_as_fp32():
@@ -141,19 +144,19 @@ def test_a_step_of_fp16_that_overflows_is_skipped_halves_the_scale_and_does_not_
     learner = make_learner()
     learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10)
     images, targets = next(make_data().train.batches(16, 0, train=True))
-    loop.train_step(learner, images, targets, want_norm=True)
+    loop.train_step(learner, images, targets, 0, want_norm=True)
     before = [p.detach().clone() for p in learner.model.parameters()]
     steps, scale = learner.schedule.scheduler.last_epoch, learner.scaler.get_scale()
 
     infinite = make_learner()
     learner.loss_fn, honest = (lambda logits, targets: infinite.loss_fn(logits, targets) * math.inf), learner.loss_fn
-    loop.train_step(learner, images, targets, want_norm=True)
+    loop.train_step(learner, images, targets, 0, want_norm=True)
     assert all(torch.equal(p, b) for p, b in zip(learner.model.parameters(), before, strict=True))
     assert learner.scaler.get_scale() == scale / 2
     assert learner.schedule.scheduler.last_epoch == steps
 
     learner.loss_fn = honest
-    loop.train_step(learner, images, targets, want_norm=True)
+    loop.train_step(learner, images, targets, 0, want_norm=True)
     assert learner.schedule.scheduler.last_epoch == steps + 1
     assert not all(torch.equal(p, b) for p, b in zip(learner.model.parameters(), before, strict=True))
 
@@ -199,9 +202,9 @@ def test_a_batch_size_schedule_changes_the_steps_and_never_passes_over_the_data(
 
 def test_the_scheduler_moves_per_step_or_per_epoch_as_it_is_told():
     per_step, per_epoch = make_learner(), make_learner(interval="epoch")
-    assert [m["lr"] for m in run(per_step, make_data()).history] == pytest.approx([0.1, 0.05, 0.025])
+    assert [m["lr"] for m in run(per_step, make_data()).history] == pytest.approx([0.1, 0.05, 0.05])
     assert [m["lr"] for m in run(per_epoch, make_data()).history] == pytest.approx([0.1, 0.1, 0.1])
-    assert per_epoch.optimizer.param_groups[0]["lr"] == pytest.approx(0.05)
+    assert per_epoch.schedule.scheduler.get_last_lr() == pytest.approx([0.05])
 
 
 def test_what_was_drawn_before_changes_nothing_and_another_seed_all():
@@ -214,3 +217,78 @@ def test_what_was_drawn_before_changes_nothing_and_another_seed_all():
         return [m["train/loss"] for m in run(learner, make_data(), seed=seed).history]
 
     assert history(1, seed=7) == history(2, seed=7) != history(1, seed=8)
+
+
+@pytest.mark.parametrize("size", [1, 3, 8, 16])
+def test_the_parts_of_a_batch_add_up_to_its_gradient_loss_and_hits(size):
+    images, targets = next(make_data().train.batches(16, 0, train=True))
+    whole, parts = make_learner(), make_learner(micro_batch_size=size)
+    loss, hits = loop.backward(whole, images, targets, 0)
+    part_loss, part_hits = loop.backward(parts, images, targets, 0)
+    assert part_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    assert part_hits == hits
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_mixed_batches_are_taken_apart_with_their_partners():
+    from iolaus.augment.mix import Mixed
+
+    images, targets = next(make_data().train.batches(16, 0, train=True))
+    mixed = Mixed(targets, targets.roll(1), 0.3)
+    whole, parts = make_learner(), make_learner(micro_batch_size=5)
+    loss, hits = loop.backward(whole, images, mixed, 0)
+    part_loss, part_hits = loop.backward(parts, images, mixed, 0)
+    assert (part_loss.item(), part_hits.item()) == pytest.approx((loss.item(), hits.item()), rel=1e-5)
+    for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+def test_no_more_than_a_part_goes_through_the_model_at_once():
+    learner, seen = make_learner(micro_batch_size=6), []
+    learner.model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
+    images, targets = next(make_data().train.batches(16, 0, train=True))
+    loop.train_step(learner, images, targets, 0, want_norm=False)
+    assert seen == [6, 6, 4]
+
+
+def test_the_rate_follows_the_batch_size_where_it_is_told_to():
+    def lrs(rule: str) -> list[float]:
+        learner = make_learner(interval="epoch")
+        learner.schedule.scheduler.gamma = 1.0
+        return [m["lr"] for m in run(learner, make_data(), batch_size=8, batch_size_schedule={1: 32},
+                                     scale_lr_with_batch=rule).history]  # fmt: skip
+
+    assert lrs("none") == pytest.approx([0.1, 0.1, 0.1])
+    assert lrs("linear") == pytest.approx([0.1, 0.4, 0.4])
+    assert lrs("sqrt") == pytest.approx([0.1, 0.2, 0.2])
+
+
+def test_frozen_modules_stay_as_in_evaluation():
+    model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 2))
+    model[0].requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    run(make_learner(model=model, frozen=[model[0]]), make_data())
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in moved} == {"2", "3"}
+    assert "2.running_mean" in moved
+
+
+def test_what_the_hardware_did_is_in_the_history_and_at_its_steps():
+    class Log:
+        def __init__(self):
+            self.rows = []
+
+        def log(self, metrics, step):
+            self.rows.append((step, metrics))
+
+    data, learner, state, log = make_data(), make_learner(), loop.State(), Log()
+    samples = iter([[(1, {"hardware/ram_bytes": 5.0}), (2, {"hardware/ram_bytes": 3.0})], [(4, {})]])
+    monitor = SimpleNamespace(drain=lambda: next(samples))
+    loop.train(learner, data, Trainer(epochs=2, batch_size=16), state, seed=0, should_stop=lambda history: False,
+               objective="val/accuracy", save=lambda: None, tracker=log, progress=Quiet(),
+               interrupted=lambda: False, monitor=monitor)  # fmt: skip
+    assert state.history[0]["hardware/ram_bytes"] == 5.0
+    assert "hardware/ram_bytes" not in state.history[1]
+    assert [(s, m["hardware/ram_bytes"]) for s, m in log.rows if m.keys() & {"hardware/ram_bytes"} and "epoch" not in m]
+    assert state.history[0]["steps_per_second"] == pytest.approx(2 / state.history[0]["seconds"])

@@ -1,4 +1,4 @@
-"""Optimizers get their fused form by themselves, which is the same method, and only the parameters that learn."""
+"""Optimizers get their fused form by themselves, which is the same method."""
 
 import copy
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from iolaus.optim import fused_by_default, trainable
+from iolaus.optim import fused_by_default
 
 FUSED = {"fused": True}
 
@@ -60,7 +60,7 @@ def test_the_fused_form_takes_the_same_steps_as_the_plain_one(optimizer_class, a
     start = model[0].weight.detach().clone()
     images, targets = torch.randn(20, 8, 6), torch.randn(20, 8, 3)
     for model, form in zip(models, ({"foreach": False, "fused": False}, FUSED), strict=True):
-        optimizer = optimizer_class(trainable(model), lr=0.01, **arguments, **form)
+        optimizer = optimizer_class(model.parameters(), lr=0.01, **arguments, **form)
         for x, y in zip(images, targets, strict=True):
             optimizer.zero_grad()
             (model(x) - y).square().mean().backward()
@@ -68,17 +68,3 @@ def test_the_fused_form_takes_the_same_steps_as_the_plain_one(optimizer_class, a
     for plain, fused in zip(*(model.parameters() for model in models), strict=True):
         torch.testing.assert_close(fused, plain, rtol=1e-4, atol=1e-6)
     assert (models[0][0].weight - start).abs().max() > 0.01
-
-
-def test_frozen_parameters_are_left_out_in_order():
-    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    assert [id(p) for p in trainable(model)] == [id(p) for p in model.parameters()]
-    model[0].requires_grad_(False)
-    assert [id(p) for p in trainable(model)] == [id(p) for p in model[1].parameters()]
-
-
-def test_a_model_with_nothing_to_train_is_refused_by_name():
-    with pytest.raises(ValueError, match="Flatten has no parameter that is trained"):
-        trainable(nn.Flatten())
-    with pytest.raises(ValueError, match="Linear has no"):
-        trainable(nn.Linear(2, 2).requires_grad_(False))

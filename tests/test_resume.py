@@ -33,20 +33,36 @@ CASES = {
         "dataset.residency=streaming", "dataset.num_workers=1", "augmentation.scale=[0.5,1]",
         "augmentation.transform=torchvision.transforms.v2.RandAugment",
     ),
+    "SAM, an average of the weights, parts of a batch, warm-up": (
+        "optimizer=sam", "trainer.ema_decay=0.9", "trainer.micro_batch_size=5", "scheduler.warmup_epochs=1.5",
+        "scheduler=plateau", "scheduler.patience=0", "model.dropout=0.5", "model.widths=[8,8]",
+        "trainer.batch_size_schedule={2: 24}", "trainer.scale_lr_with_batch=linear",
+    ),
+    "Muon, groups by depth, one cycle": (
+        "optimizer=muon", "optimizer_groups=discriminative", "scheduler=one_cycle", "model.widths=[8,8,8]",
+        "optimizer_groups.no_decay_on_norm_and_bias=true", "optimizer.adamw_weight_decay=0.01",
+    ),
+    "a frozen backbone under mixup and ASAM": (
+        "optimizer_groups=linear_probe", "augmentation=mixup", "trainer.sam_rho=0.5", "trainer.sam_adaptive=true",
+    ),
     "streaming with workers": ("dataset.residency=streaming", "dataset.num_workers=2", "scheduler=cosine"),
 }  # fmt: skip
 BASE = (*TINY, "dataset.train_count=60", "trainer.epochs=5", "model=cnn", "model.widths=[8]", "trainer.log_every=1")
-TIMES = ("seconds", "images_per_second")
+TIMES = ("seconds", "images_per_second", "steps_per_second", "hardware/")
 
 
 def what_counts(folder: Path) -> dict:
     results = json.loads((folder / "results.json").read_text())
-    history = [{k: v for k, v in metrics.items() if k not in TIMES} for metrics in results["history"]]
-    metrics = {w: {k: v for k, v in m.items() if k not in TIMES} for w, m in results["metrics"].items()}
+
+    def lasting(metrics: dict) -> dict:
+        return {name: value for name, value in metrics.items() if not name.startswith(TIMES)}
+
+    history = [lasting(metrics) for metrics in results["history"]]
+    metrics = {which: lasting(of) for which, of in results["metrics"].items()}
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {
         "history": history, "metrics": metrics, "steps": results["steps"], "epochs": results["epochs"],
-        "stopped": results["stopped"], "jsonl": [{k: v for k, v in line.items() if k not in TIMES} for line in lines],
+        "stopped": results["stopped"], "jsonl": [lasting(line) for line in lines],
     }  # fmt: skip
 
 

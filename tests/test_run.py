@@ -1,6 +1,7 @@
 """What one command makes: the run folder, the results, the multirun, the help."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,7 @@ def test_the_last_batch_counts_in_steps_schedule_and_means(command):
     assert outcome.status == 0, outcome.err
     assert outcome.results["steps"] == 2 * 3  # 16 images: 6, 6, 4
     assert [m["train/accuracy"] * 16 % 1 for m in outcome.results["history"]] == [0, 0]
-    assert outcome.results["history"][-1]["lr"] == pytest.approx(0, abs=1e-9)
+    assert outcome.results["history"][-1]["lr"] == pytest.approx(0.05 * (1 + math.cos(math.pi * 5 / 6)))
 
 
 @pytest.mark.parametrize("how", ["flip", "flip_translate", "resize_center_crop"])

@@ -14,7 +14,16 @@ from torch.optim import lr_scheduler
 
 from iolaus.errors import ConfigError
 from iolaus.parts import build_schedule
-from iolaus.schedules import Schedule, batch_size_at, is_plateau, steps_at, total_steps, totals
+from iolaus.schedules import (
+    Schedule,
+    batch_size_at,
+    is_plateau,
+    lr_scale,
+    steps_at,
+    total_steps,
+    totals,
+    warmup_steps,
+)  # fmt: skip
 from iolaus.settings import Trainer
 
 LR = 0.5
@@ -29,21 +38,34 @@ def an_optimizer() -> torch.optim.Optimizer:
 
 def schedule_of(option: str, settings: Trainer = RUN, count: int = COUNT, **changes: Any) -> Schedule:
     """What `scheduler=OPTION` builds, with some of its keys changed."""
-    node = yaml.safe_load((ROOT / "conf" / "scheduler" / f"{option}.yaml").read_text())
+    optimizer = changes.pop("optimizer", None) or an_optimizer()
+    node = {}
+    for name in ("_common", option):
+        node |= yaml.safe_load((ROOT / "conf" / "scheduler" / f"{name}.yaml").read_text())
     node |= {"max_lr": LR} if option == "one_cycle" else {}  # the file has it from optimizer.lr
-    return build_schedule({**node, **changes}, an_optimizer(), settings, count)
+    return build_schedule({**node, **changes}, optimizer, settings, count)
 
 
 def curve(schedule: Schedule, settings: Trainer = RUN, metrics: list[dict[str, float]] | None = None) -> list[float]:
     """The learning rate of each step of a run, and the one after the last."""
-    optimizer, lrs = schedule.scheduler.optimizer, []
+    return [rates[0] for rates in curves(schedule, settings, metrics)]
+
+
+def curves(schedule: Schedule, settings: Trainer = RUN, metrics: list[dict[str, float]] | None = None) -> list[Any]:
+    """The learning rates of all groups in each step of a run, and after the last."""
+    optimizer, lrs = schedule.optimizer, []
+
+    def rates() -> list[float]:
+        schedule.before_step(len(lrs))
+        return [group["lr"] for group in optimizer.param_groups]
+
     for epoch in range(settings.epochs):
         for _ in range(steps_at(epoch, COUNT, settings.batch_size, settings.batch_size_schedule)[1]):
-            lrs.append(optimizer.param_groups[0]["lr"])
+            lrs.append(rates())
             optimizer.step()
             schedule.after_step()
         schedule.after_epoch(metrics[epoch] if metrics else {})
-    return [*lrs, optimizer.param_groups[0]["lr"]]
+    return [*lrs, rates()]
 
 
 def reference(scheduler_class: Any, steps: int, **arguments: Any) -> list[float]:
@@ -156,12 +178,13 @@ def test_a_schedule_goes_on_from_its_state_dict():
             whole.after_step()
         for _ in range(5):
             first.after_step()
-        second.scheduler.load_state_dict(first.scheduler.state_dict())
-        second.scheduler.optimizer.load_state_dict(first.scheduler.optimizer.state_dict())
+        second.load_state_dict(first.state_dict())
         for _ in range(2):
             second.after_step()
+    for schedule in (whole, second):
+        schedule.before_step(7)
     assert second.scheduler.get_last_lr() == whole.scheduler.get_last_lr()
-    assert second.scheduler.optimizer.param_groups[0]["lr"] == whole.scheduler.optimizer.param_groups[0]["lr"]
+    assert second.optimizer.param_groups[0]["lr"] == whole.optimizer.param_groups[0]["lr"]
 
 
 def test_a_rehearsal_leaves_scheduler_and_optimizer_as_they_were():
@@ -179,3 +202,75 @@ def test_a_rehearsal_leaves_scheduler_and_optimizer_as_they_were():
     with pytest.raises(ValueError, match="8"):
         rehearse(scheduler, 8)
     assert (scheduler.state_dict(), optimizer.state_dict()) == before
+
+
+OPTIONS = ("constant", "cosine", "one_cycle", "plateau", "step")
+# what would break the ratios if a scheduler moved the groups themselves
+FLOORS = {"cosine": {"eta_min": 0.1}, "plateau": {"min_lr": 0.1, "patience": 0}}
+
+
+def three_groups() -> torch.optim.Optimizer:
+    groups = [{"params": nn.Linear(1, 1).parameters(), "lr": LR * factor} for factor in (0.25, 0.5, 1.0)]
+    return torch.optim.SGD(groups, lr=LR, momentum=0.9)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_scheduler_keeps_the_ratios_of_the_groups(option):
+    metrics = [{"val/loss": 1.0}] * 3
+    changes = {**FLOORS.get(option, {}), "warmup_epochs": 1.5}
+    lrs = curves(schedule_of(option, optimizer=three_groups(), **changes), metrics=metrics)
+    alone = curve(schedule_of(option, **changes), metrics=metrics)
+    assert len(lrs) == 13
+    assert [rates[2] for rates in lrs] == alone
+    for quarter, half, whole in lrs:
+        assert (quarter, half) == (pytest.approx(whole / 4), pytest.approx(whole / 2))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 4), (0.5, 2), (1.75, 7)])
+def test_a_warm_up_multiplies_any_schedule_by_a_line_that_ends_at_one(option, epochs, steps):
+    metrics = [{"val/loss": 1.0}] * 3
+    plain = curve(schedule_of(option), metrics=metrics)
+    warm = curve(schedule_of(option, warmup_epochs=epochs), metrics=metrics)
+    ramp = [min(1.0, (step + 1) / steps) for step in range(13)]
+    assert warm == pytest.approx([lr * factor for lr, factor in zip(plain, ramp, strict=True)])
+
+
+def test_warm_up_steps_are_counted_under_a_growing_batch():
+    counted = [warmup_steps(epochs, COUNT, 10, {1: 20, 3: 100}) for epochs in (0, 0.5, 1, 1.5, 3, 4)]
+    assert counted == [0, 2, 4, 5, 8, 9]
+
+
+def test_a_warm_up_as_long_as_the_run_is_refused():
+    with pytest.raises(ConfigError, match=r"scheduler\.warmup_epochs=3: must be less than trainer\.epochs=3"):
+        schedule_of("cosine", warmup_epochs=3)
+
+
+def test_the_rate_follows_the_batch_linearly_by_its_root_or_not_at_all():
+    assert [lr_scale(512, 128, rule) for rule in ("none", "linear", "sqrt")] == [1, 4, 2]
+    schedule = schedule_of("constant", optimizer=three_groups())
+    schedule.scale = 4.0
+    assert curves(schedule)[0] == [LR, 2 * LR, 4 * LR]
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_one_cycle_moves_the_momentum_of_every_group_as_torch_does_itself(make):
+    arguments = {"lr": LR, "momentum": 0.9} if make is torch.optim.SGD else {"lr": LR}
+    name = "momentum" if make is torch.optim.SGD else "betas"
+
+    def parameters() -> list[dict[str, Any]]:
+        return [{"params": nn.Linear(1, 1).parameters()} for _ in range(2)]
+
+    ours, theirs = (make(parameters(), **arguments) for _ in range(2))
+    schedule = schedule_of("one_cycle", optimizer=ours)
+    scheduler = lr_scheduler.OneCycleLR(theirs, LR, total_steps=12)
+    seen = set()
+    for step in range(12):
+        schedule.before_step(step)
+        for one, other in zip(ours.param_groups, theirs.param_groups, strict=True):
+            assert (one["lr"], one[name]) == (pytest.approx(other["lr"]), pytest.approx(other[name]))
+        seen.add(ours.param_groups[0][name])
+        theirs.step()
+        scheduler.step()
+        schedule.after_step()
+    assert len(seen) > 6

@@ -46,7 +46,7 @@ GIVEN: dict[str, set[str]] = {
     "model": {"num_classes", "in_channels", "image_size"},
     "optimizer": {"params"},
     "scheduler": {"optimizer"},
-    "tracker": {"folder", "config", "purge_step"},
+    "tracker": {"folder", "config", "purge_step", "study"},
     "augmentation": {"mirror"},
 }
 # Keys that name a function of the user's, called with each image.
@@ -218,7 +218,7 @@ def check(config: Mapping[str, Any], copies: Set[str] = frozenset()) -> None:
         filled = {k for k in FILLED if key == "scheduler" and k in node and node[k] is None}
         node = {k: v for k, v in node.items() if k not in filled}
         problems += check_node(key, node, GIVEN.get(key, set()) | filled)
-    for key in ("optimizer", "trainer", "augmentation", "early_stopping"):
+    for key in ("optimizer", "optimizer_groups", "trainer", "augmentation", "early_stopping"):
         if config.get(key):
             node = {k: v for k, v in config[key].items() if f"{key}.{k}" not in FUNCTIONS}
             problems += check_node(key, node, GIVEN.get(key, set()))

@@ -102,3 +102,12 @@ def errors_for_people() -> Iterator[None]:
         end(error, 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+@contextlib.contextmanager
+def problems_of(key: str, node: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Errors that a config value has caused, as ConfigErrors that name the key (see value_error)."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError) as error:
+        raise value_error(key, error, node) from error

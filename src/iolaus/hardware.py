@@ -61,6 +61,20 @@ def keep_freed_memory(keep: bool) -> bool:
     return bool(done) and keep
 
 
+def deterministic(on: bool) -> None:
+    """Whether torch takes only algorithms that give the same bits each time; it costs speed on a GPU (README).
+
+    Without, cuDNN tries its algorithms on the first batch of each shape and keeps the fastest. On a CPU runs are
+    the same bits either way. An operation without such an algorithm raises RuntimeError when it is reached.
+    """
+    if on:  # cuBLAS reads it when it is first used
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if on != torch.are_deterministic_algorithms_enabled():  # the call imports the compiler, half a second
+        torch.use_deterministic_algorithms(on)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a search for mistakes, which costs a write
+    torch.backends.cudnn.benchmark = not on
+
+
 def peak_memory(device: torch.device) -> int | None:
     """Bytes: the most that torch held on the GPU, or the most that this process held on a CPU; None if unknown."""
     if device.type == "cuda":

@@ -1,28 +1,25 @@
 """Configuration -> objects: everything that a run is made of, built and tried before anything is written."""
 
-import contextlib
-import inspect
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from iolaus import config, hardware, optim, schedules
-from iolaus.augment.pipeline import name_of, per_sample
+from iolaus import config, groups, hardware, schedules
 from iolaus.compiling import compile_in_place
-from iolaus.data.open import Datasets, image_shape, open_data, reuse
+from iolaus.data.open import Datasets
 from iolaus.data.shape import ImageShape
-from iolaus.data.sources import read
-from iolaus.data.splits import Source
-from iolaus.errors import ConfigError, first_line, value_error
-from iolaus.loop import Learner
+from iolaus.ema import Average
+from iolaus.errors import ConfigError, first_line, problems_of
+from iolaus.inputs import build_data, build_source
+from iolaus.learner import Learner
 from iolaus.losses import LossFn, loss_functions
+from iolaus.optim import fused_by_default
 from iolaus.seeds import WEIGHTS, seed_device, seed_of
-from iolaus.settings import DatasetSettings, Launch, Trainer
+from iolaus.settings import Launch, OptimizerGroups, Trainer
 from iolaus.start import defer_compiler, load_compiler
 from iolaus.stopping import mode_of
 
@@ -32,7 +29,7 @@ class Parts:
     """The objects of one run.
 
     parameters: how many numbers the model learns or holds fixed. channels_last: whether images and weights lie so.
-    compiled: whether torch.compile was asked for and worked.
+    compiled: whether torch.compile was asked for and worked. notes: what the run's log says about them.
     """
 
     launch: Launch
@@ -43,6 +40,7 @@ class Parts:
     parameters: int
     channels_last: bool = False
     compiled: bool = False
+    notes: list[str] = field(default_factory=list)
 
 
 def build_parts(plain: dict[str, Any]) -> Parts:
@@ -53,92 +51,45 @@ def build_parts(plain: dict[str, Any]) -> Parts:
         device = hardware.pick_device(settings.device)
         precision = hardware.pick_precision(settings.precision, device)
     hardware.keep_freed_memory(settings.keep_freed_memory)
+    hardware.deterministic(settings.deterministic)
     (load_compiler if settings.compile else defer_compiler)()
     source, dataset, shape = build_source(plain)
     if settings.tta.startswith("flip") and not dataset.mirror:
         raise ConfigError(f"trainer.tta={settings.tta}: a mirrored image is of another class here "
                           "(dataset.mirror=false); allowed: none, resize_center_crop")  # fmt: skip
     num_classes = len(source.classes)
-    model = build_model(plain["model"], num_classes, shape, launch.seed, device)
+    model, notes = build_model(plain["model"], source.classes, shape, launch.seed, device)
     channels_last = wants_channels_last(settings.channels_last, model, device, precision)
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
     if channels_last:
         model = model.to(memory_format=memory_format)
     data = build_data(plain, source, dataset, shape, settings, launch.seed, device, memory_format)
+    if not plain["model"].get("weights"):
+        initialise(model, data, device)
     loss_fn, evaluation_loss_fn = build_losses(plain["loss"], num_classes, device)
-    optimizer = build_optimizer(plain["optimizer"], model)
+    if settings.micro_batch_size and plain["loss"].get("reduction") == "sum":
+        raise ConfigError("trainer.micro_batch_size with loss.reduction=sum: the parts of a batch are averaged; "
+                          "allowed: loss.reduction=mean")  # fmt: skip
+    optimizer = build_optimizer(plain["optimizer"], plain["optimizer_groups"], model)
     schedule = build_schedule(plain["scheduler"], optimizer, settings, len(data.train))
-    learner = Learner(model, loss_fn, evaluation_loss_fn, optimizer, schedule, device, precision,
-                      hardware.DTYPES[precision], settings.grad_clip_norm)  # fmt: skip
+    if len(optimizer.param_groups) > 1:
+        notes += groups.describe(optimizer.param_groups)
+    if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):
+        notes.append(f"frozen: {frozen:,} parameters")
+    learner = Learner(
+        model, loss_fn, evaluation_loss_fn, optimizer, schedule, device, precision, hardware.DTYPES[precision],
+        settings.grad_clip_norm, settings.micro_batch_size, settings.sam_rho, settings.sam_adaptive,
+        frozen=groups.frozen_modules(model), average=Average(model, settings.ema_decay) if settings.ema_decay else None,
+    )  # fmt: skip
     compiled = False
     if settings.compile:
-        blank = torch.zeros(min(settings.batch_size, len(data.train)), shape.channels, shape.size, shape.size)
+        count = min(settings.micro_batch_size or settings.batch_size, settings.batch_size, len(data.train))
+        blank = torch.zeros(count, shape.channels, shape.size, shape.size)
         compiled = compile_in_place(model, blank.to(device, memory_format=memory_format), learner.autocast())
     stopping = config.build("early_stopping", plain["early_stopping"]) if plain.get("early_stopping") else None
     should_stop = stopping.should_stop if stopping else lambda history: False
     parameters = sum(p.numel() for p in model.parameters())
-    return Parts(launch, settings, data, learner, should_stop, parameters, channels_last, compiled)
-
-
-def build_source(plain: dict[str, Any]) -> tuple[Source, DatasetSettings, ImageShape]:
-    """The dataset as its reader gives it, its settings, and what images are brought to for the model."""
-    dataset, node = config.split_node("dataset", plain["dataset"])
-    model, model_node = config.split_node("model", plain["model"])
-    reader = config.factory("dataset", node)
-    with problems_of("dataset"):
-        source = reuse(node, lambda: read(reader, inspect.signature(reader.func)))
-        initial = config.function("dataset.initial", dataset.initial)
-        shape = image_shape(source, dataset, model, initial)
-        if own := own_input(model_node, shape.size):  # a pretrained model sees what it was made for
-            dataset = replace(dataset, **own)
-            shape = image_shape(source, dataset, model, initial)
-        if initial is not None:
-            try_function("initial", initial, shape.bring, source)
-    return source, dataset, shape
-
-
-def own_input(model: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """mean, std, interpolation and, for photographs, crop_fraction that a pretrained model of timm was made with."""
-    if not model.get("pretrained") or model["_target_"] != "iolaus.models.timm.build":
-        return {}
-    from iolaus.models.timm import input_of
-
-    return input_of(model["name"], size)
-
-
-def build_data(
-    plain: dict[str, Any], source: Source, dataset: DatasetSettings, shape: ImageShape, settings: Trainer, seed: int,
-    device: torch.device, memory_format: torch.memory_format,
-) -> Datasets:  # fmt: skip
-    """The three splits, placed where they are trained from, with the augmentation of the training images."""
-    augmentation = None
-    if node := plain.get("augmentation"):
-        transform = config.function("augmentation.transform", node.get("transform"))
-        augmentation = config.build("augmentation", {**node, "transform": None}, mirror=dataset.mirror)
-        augmentation = replace(augmentation, transform=transform)
-        if transform is not None:
-            with problems_of("augmentation"):
-                try_function(
-                    "transform", transform, lambda image: per_sample(transform, shape.bring(image), [0]), source
-                )
-    with problems_of("dataset"):
-        return open_data(
-            source, dataset, shape, augmentation=augmentation, seed=seed, device=device, memory_format=memory_format,
-            drop_last=settings.drop_last, shuffle=settings.shuffle,
-        )  # fmt: skip
-
-
-def try_function(key: str, function: Any, call: Callable[[Tensor], Any], source: Source) -> None:
-    """Let a function of the user's make its first image, here and not in the middle of a run."""
-    images = source.train.images
-    image = images[:1] if isinstance(images, Tensor) else next(images.readable(range(len(images))))
-    try:
-        call(image)
-    except Exception as error:  # whatever somebody's code raises
-        if isinstance(error, ValueError) and str(error).startswith(f"{key}="):
-            raise
-        why = f"{type(error).__name__}: {first_line(error)}"
-        raise ValueError(f"{key}={name_of(function)}: fails on the first image ({why})") from error
+    return Parts(launch, settings, data, learner, should_stop, parameters, channels_last, compiled, notes)
 
 
 def wants_channels_last(chosen: str | bool, model: nn.Module, device: torch.device, precision: str) -> bool:
@@ -154,10 +105,16 @@ def wants_channels_last(chosen: str | bool, model: nn.Module, device: torch.devi
 
 
 def build_model(
-    node: dict[str, Any], num_classes: int, images: ImageShape, seed: int, device: torch.device
-) -> nn.Module:
-    """The model on the device, its initial weights drawn from the seed; two blank images have gone through it."""
-    _, node = config.split_node("model", node)
+    node: dict[str, Any], classes: list[str], images: ImageShape, seed: int, device: torch.device
+) -> tuple[nn.Module, list[str]]:
+    """The model on the device, its initial weights drawn from the seed or read from `model.weights`.
+
+    Two blank images have gone through it. Also returns what was read, as lines for the log.
+    """
+    own, node = config.split_node("model", node)
+    num_classes = len(classes)
+    if own.weights and node.get("pretrained"):
+        raise ConfigError(f"model.weights={own.weights}: a file to start from, and model.pretrained=true; drop one")
     seed_device(seed_of(seed, 0, WEIGHTS), device)
     channels, size = images.channels, images.size
     model = config.build("model", node, num_classes=num_classes, in_channels=channels, image_size=size).to(device)
@@ -171,7 +128,18 @@ def build_model(
                                  "try another model.image_size or model.in_channels") from error  # fmt: skip
     if shape != (2, num_classes):
         raise ConfigError(f"model: {name} gives {shape} for two images, not (2, {num_classes})")
-    return model
+    if own.weights is None:
+        return model, []
+    from iolaus.models.weights import load_weights
+
+    with problems_of("model"):
+        return model, [load_weights(model, own.weights, classes=classes)]
+
+
+def initialise(model: Any, data: Datasets, device: torch.device) -> None:
+    """Let a model that has a method `initialise(images)` take its first weights from the training images."""
+    if callable(getattr(model, "initialise", None)):
+        model.initialise(data.sample().to(device))
 
 
 def build_losses(node: dict[str, Any], num_classes: int, device: torch.device) -> tuple[LossFn, LossFn]:
@@ -193,11 +161,22 @@ def build_losses(node: dict[str, Any], num_classes: int, device: torch.device) -
     return loss_fns
 
 
-def build_optimizer(node: dict[str, Any], model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer over the model's trained parameters, in its fused form where there is one."""
+def build_optimizer(node: dict[str, Any], grouping: dict[str, Any], model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer over the groups of the model's trained parameters, in its fused form where there is one."""
     factory = config.factory("optimizer", node)
+    settings: OptimizerGroups = config.build("optimizer_groups", grouping)
+    fused = fused_by_default(factory.func, factory.keywords)
     with problems_of("optimizer", node):
-        return factory(optim.trainable(model), **optim.fused_by_default(factory.func, factory.keywords))
+        defaults = factory([nn.Parameter(torch.zeros(1))], **fused).defaults
+    muon = {name: defaults[name] for name in ("adamw_lr", "adamw_weight_decay")} if "adamw_lr" in defaults else None
+    with problems_of("optimizer_groups"):
+        made = groups.parameter_groups(
+            model, lr=defaults["lr"], weight_decay=defaults.get("weight_decay"), muon=muon,
+            no_decay_on_norm_and_bias=settings.no_decay_on_norm_and_bias, lr_factors=settings.lr_factors,
+            classifier_lr_factor=settings.classifier_lr_factor,
+        )  # fmt: skip
+    with problems_of("optimizer", node):
+        return factory(made, **fused)
 
 
 def build_schedule(
@@ -211,24 +190,22 @@ def build_schedule(
         raise ConfigError("scheduler.interval=step: a plateau is watched once an epoch; allowed: epoch")
     steps = schedules.total_steps(settings.epochs, count, settings.batch_size, settings.batch_size_schedule,
                                   settings.drop_last)  # fmt: skip
+    warmup = schedules.warmup_steps(scheduling.warmup_epochs, count, settings.batch_size, settings.batch_size_schedule,
+                                    settings.drop_last)  # fmt: skip
+    if scheduling.warmup_epochs and warmup >= steps:
+        raise ConfigError(f"scheduler.warmup_epochs={scheduling.warmup_epochs:g}: must be less than trainer.epochs="
+                          f"{settings.epochs}")  # fmt: skip
     total = steps if scheduling.interval == "step" else settings.epochs
     filled: dict[str, Any] = schedules.totals(config.parameters(scheduler_class), node, total)
     if plateau and node.get("mode") is None:
         filled["mode"] = mode_of(scheduling.monitor)
     try:
-        scheduler = config.build("scheduler", {**node, **filled}, optimizer=optimizer)
+        scheduler = config.build("scheduler", {**node, **filled}, optimizer=schedules.reference(optimizer))
         if not plateau:
             schedules.rehearse(scheduler, total)
     except (ZeroDivisionError, ValueError) as error:  # OneCycleLR divides by pct_start × total − 1 when it is built
         why = f"{scheduler_class.__name__} over {total} {scheduling.interval}s: {first_line(error)}"
         raise ConfigError(f"scheduler: {why}; see scheduler.* and trainer.epochs") from error
-    return schedules.Schedule(scheduler, scheduling.interval, scheduling.monitor if plateau else None)
-
-
-@contextlib.contextmanager
-def problems_of(key: str, node: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
-    """Errors that a config value has caused, as ConfigErrors that name the key (see value_error)."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError) as error:
-        raise value_error(key, error, node) from error
+    return schedules.Schedule(
+        scheduler, optimizer, scheduling.interval, scheduling.monitor if plateau else None, warmup
+    )

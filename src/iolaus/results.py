@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from iolaus import hardware, loop, stopping, tta
+from iolaus.monitor import epoch_means
 from iolaus.parts import Parts
 
 
@@ -23,7 +24,7 @@ def measure(parts: Parts, state: loop.State, best_weights: Any) -> dict[str, dic
             metrics["best"] |= {name: value for name, value in metrics["last"].items() if name.startswith("test/")}
             continue
         if which == "best" and not (parts.data.selected_on_test and parts.settings.tta == "none"):
-            parts.learner.model.load_state_dict(best_weights())
+            parts.learner.evaluated.load_state_dict(best_weights())
         if parts.data.selected_on_test:
             test = {name: history[epoch][f"val/{name}"] for name in ("loss", "accuracy")}
         else:
@@ -58,7 +59,7 @@ def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float
         "selected_on_test": parts.data.selected_on_test,
         "metrics": metrics,
         "epochs": state.epoch, "steps": state.step, "seconds": seconds, "images_per_second": images / seconds,
-        **environment(parts), "history": history, "config": config,
+        "hardware": watched(history), **environment(parts), "history": history, "config": config,
     }  # fmt: skip
 
 
@@ -67,6 +68,13 @@ def failed(parts: Parts, state: loop.State, error: str, config: Any) -> dict[str
     seconds = sum(m["seconds"] for m in state.history)
     return {"status": "failed", "error": error, "seconds": seconds, **environment(parts), "history": state.history,
             "config": config}  # fmt: skip
+
+
+def watched(history: list[dict[str, float]]) -> dict[str, float]:
+    """What the monitor saw over the whole run: the most bytes, the mean of percent and watts, weighted by epoch."""
+    prefix = "hardware/"
+    epochs = ({k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)} for metrics in history)
+    return epoch_means(enumerate(epochs))
 
 
 def environment(parts: Parts) -> dict[str, Any]:

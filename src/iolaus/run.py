@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iolaus import checkpoint, config, folders
-from iolaus.errors import ConfigError, explain, value_error
+from iolaus.errors import ConfigError, explain, first_line, value_error
 from iolaus.stopping import RunFailed, best_epoch
 
 log = logging.getLogger("iolaus")
@@ -53,7 +53,8 @@ def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
 
         if HydraConfig.get().mode == RunMode.RUN or HydraConfig.get().job.num == 0:
             forget()  # only the runs of one sweep share what was read
-        parts = build_parts(plain)
+        started = (folder / checkpoint.LAST).exists()  # and so needs the file that it started from no more
+        parts = build_parts({**plain, "model": {**plain["model"], "weights": None}} if started else plain)
         state = restore(parts, folder)
     except BaseException as error:  # Ctrl-C while the data are read, too
         folders.discard(folder)
@@ -68,29 +69,37 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
     """Train from `state` on, evaluate on test, write and show the results. Returns the objective."""
     from iolaus import display, loop, results
     from iolaus.curves import draw_curves
+    from iolaus.monitor import Monitor
     from iolaus.tables import result_table
 
     learner, settings, resuming = parts.learner, parts.settings, state.step > 0
     name = plain["model"].get("name") or type(learner.model).__name__
     log.info("data: %s", parts.data.description)
     log.info("model: %s, %s parameters; %s on %s", name, f"{parts.parameters:,}", learner.precision, learner.device)
+    for note in parts.notes:
+        log.info("%s", note)
     if resuming:
         log.info("resumed in epoch %d, after step %d", state.epoch + 1, state.step)
 
     def save() -> None:
         objective = parts.launch.objective
         if not state.losses and best_epoch(state.history, objective) == len(state.history) - 1:
-            best = {"model": learner.model.state_dict(), "metrics": state.history[-1], "classes": parts.data.classes}
+            best = {
+                "model": learner.evaluated.state_dict(),
+                "metrics": state.history[-1],
+                "classes": parts.data.classes,
+            }
             checkpoint.save(folder / checkpoint.BEST, best)  # before last.pt: a kill between the two is harmless
         checkpoint.save(folder / checkpoint.LAST, {"learner": learner.state_dict(), "state": state.state_dict()})
 
     tracker = open_trackers(plain, folder, state.history, purge_step=state.step + 1 if resuming else None)
     try:
-        with stop_on_signals() as received, display.progress(settings.epochs) as progress:
+        monitor = Monitor(learner.device, settings.monitor_every, step=lambda: state.step)
+        with stop_on_signals() as received, display.progress(settings.epochs) as progress, monitor:
             loop.train(
                 learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=parts.should_stop,
                 objective=parts.launch.objective, save=save, tracker=tracker, progress=progress,
-                interrupted=lambda: bool(received),
+                interrupted=lambda: bool(received), monitor=monitor,
             )  # fmt: skip
         if received and state.epoch < settings.epochs and not parts.should_stop(state.history):
             log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
@@ -99,9 +108,12 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
             parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"]
         )
         tracker.log({k: v for k, v in metrics["last"].items() if k.startswith("test/")}, state.step)
-    except RunFailed as error:
-        checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, str(error), plain))
-        raise
+    except (RunFailed, RuntimeError) as error:
+        why = str(error) if isinstance(error, RunFailed) else what_failed(error)
+        if why is None:
+            raise
+        checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, why, plain))
+        raise RunFailed(why) from error
     finally:
         tracker.close()
         parts.data.close()
@@ -111,6 +123,16 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
     checkpoint.write_json(folder / checkpoint.RESULTS, result)  # last of all: it marks the run as finished
     result_table(result, shown(folder))
     return result["objective"]["value"]
+
+
+def what_failed(error: RuntimeError) -> str | None:
+    """What a person can do about an error of torch's in the middle of a run; None for an unknown one."""
+    line = first_line(error)
+    if "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return f"{line}; try a trainer.micro_batch_size below the batch size, or a smaller trainer.eval_batch_size"
+    if "deterministic" in str(error):
+        return f"trainer.deterministic=true: {line}"
+    return None
 
 
 def resumed(cfg: DictConfig) -> DictConfig:
@@ -178,8 +200,9 @@ def open_trackers(plain: dict[str, Any], folder: Path, history: list[Any], purge
     """metrics.jsonl, which is always written, and the trackers of the group, behind one log(metrics, step)."""
     from iolaus.trackers import JSONL, Several
 
+    study = folder.parent.name if HydraConfig.get().mode == RunMode.MULTIRUN else None
     chosen = [
-        config.build(f"tracker.{name}", node, folder=folder, config=plain, purge_step=purge_step)
+        config.build(f"tracker.{name}", node, folder=folder, config=plain, purge_step=purge_step, study=study)
         for name, node in (plain.get("tracker") or {}).items()
     ]
     several = Several([JSONL(folder / checkpoint.METRICS, history), *chosen])

@@ -39,8 +39,13 @@ class Trainer:
     evaluated a second time (see iolaus.tta). device: auto, cpu, cuda, cuda:1, mps. precision: auto, fp32, bf16,
     fp16. channels_last: memory layout of images and weights; auto is for convolutions on a CPU, and on CUDA under
     bf16 or fp16. compile: by torch.compile, which takes up to a minute before the first step.
-    keep_freed_memory: let the C library keep what tensors give back (Linux). grad_clip_norm: largest total gradient
-    norm, null for none. log_every: steps between the logged batch losses and gradient norms.
+    keep_freed_memory: let the C library keep what tensors give back (Linux). deterministic: torch's deterministic
+    algorithms, for bit-equal reruns on a GPU as well. micro_batch_size: images that go through the model at once,
+    where a whole batch has no room; their gradients add up to the batch's (gradient accumulation). scale_lr_with_batch:
+    how the learning rate follows batch_size_schedule. grad_clip_norm: largest total gradient norm, null for none.
+    sam_rho: radius of sharpness-aware minimisation, null for none; sam_adaptive: ASAM. ema_decay: of the moving average
+    of the weights, which is then what is evaluated and kept; null for none. log_every: steps between the logged batch
+    losses and gradient norms. monitor_every: seconds between looks at memory, utilisation and power; 0 for none.
     """
 
     epochs: int = 30
@@ -55,16 +60,28 @@ class Trainer:
     channels_last: Literal["auto"] | bool = "auto"
     compile: bool = False
     keep_freed_memory: bool = True
+    deterministic: bool = False
+    micro_batch_size: int | None = None
+    scale_lr_with_batch: Literal["none", "linear", "sqrt"] = "none"
     grad_clip_norm: float | None = None
+    sam_rho: float | None = None
+    sam_adaptive: bool = False
+    ema_decay: float | None = None
     log_every: int = 10
+    monitor_every: float = 5.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_batch_size", "log_every"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         for epoch, size in (self.batch_size_schedule or {}).items():
             _require(epoch >= 0 and size >= 1, "batch_size_schedule", {epoch: size}, "{epoch: size}, from epoch 0")
-        if self.grad_clip_norm is not None:
-            _require(self.grad_clip_norm > 0, "grad_clip_norm", self.grad_clip_norm, "above 0, or null for none")
+        for name in ("grad_clip_norm", "sam_rho", "micro_batch_size"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, value, "above 0, or null for none")
+        fraction = self.ema_decay is None or 0 < self.ema_decay < 1
+        _require(fraction, "ema_decay", self.ema_decay, "between 0 and 1, or null for none")
+        _require(self.sam_rho is not None or not self.sam_adaptive, "sam_adaptive", "true", "given with sam_rho")
+        _require(self.monitor_every >= 0, "monitor_every", self.monitor_every, "0 or more seconds")
         known = re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device)
         _require(known is not None, "device", self.device, "auto, cpu, cuda, cuda:N or mps")
 
@@ -122,16 +139,37 @@ class ModelSettings:
     """Keys that every model has besides its own arguments: what images it takes.
 
     in_channels: 3 turns grey images into RGB, 1 the other way, null takes the dataset's. image_size: pixels that
-    images are brought to, null for the dataset's; min_image_size: smaller images are enlarged to this.
+    images are brought to, null for the dataset's; min_image_size: smaller images are enlarged to this. weights: a
+    file to start from: an Iolaus best.pt, a run's folder, or weights of timm or torch for the same model.
     """
 
     in_channels: Literal[1, 3] | None = None
     image_size: int | None = None
     min_image_size: int = 1
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 or more")
         _require(self.min_image_size >= 1, "min_image_size", self.min_image_size, "1 or more")
+
+
+@dataclass
+class OptimizerGroups:
+    """How the parameters are put into groups (iolaus.groups).
+
+    no_decay_on_norm_and_bias: their weight decay is 0. lr_factors: of the learning rate, for the blocks of the model
+    by depth, counted from the end: [0.25, 0.5, 1.0] is 1 for the last block, 0.5 for the one before and 0.25 for all
+    earlier ones; 0 freezes. classifier_lr_factor: null for that of the last block.
+    """
+
+    no_decay_on_norm_and_bias: bool = False
+    lr_factors: list[float] | None = None
+    classifier_lr_factor: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, factors in (("lr_factors", self.lr_factors), ("classifier_lr_factor", [self.classifier_lr_factor])):
+            allowed = all(factor is None or factor >= 0 for factor in factors or [])
+            _require(allowed and factors != [], name, getattr(self, name), "0 or more, or null")
 
 
 @dataclass
@@ -143,10 +181,15 @@ class LossSettings:
 
 @dataclass
 class SchedulerSettings:
-    """interval: whether the scheduler moves after each step or each epoch. monitor: what a plateau watches."""
+    """interval: whether the scheduler moves after each step or each epoch. monitor: what a plateau watches.
+
+    warmup_epochs: in these (or a part of one) the rate rises in a line to what the scheduler says.
+    """
 
     interval: Literal["step", "epoch"] = "epoch"
     monitor: str = "val/loss"
+    warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
+        _require(self.warmup_epochs >= 0, "warmup_epochs", self.warmup_epochs, "0 or more")
         _require(self.monitor in METRICS, "monitor", self.monitor, f"one of {', '.join(METRICS)}")

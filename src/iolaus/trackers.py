@@ -1,8 +1,8 @@
 """Where the numbers of a run go: a JSON-lines file always, TensorBoard and Weights & Biases by choice.
 
-A tracker has three methods, `log`, `text` and `close`. Those in `conf/tracker/` are all built with the same
-keyword arguments, `folder`, `config` and `purge_step`, followed by their own keys. TensorBoard and wandb are
-imported when a tracker is built, so that a run without them does not wait for them.
+A tracker has three methods, `log`, `text` and `close`. Those in `conf/tracker/` are built with what they take of
+`folder`, `config`, `purge_step` and `study`, and their own keys. TensorBoard and wandb are imported when a tracker is
+built, so that a run without them does not wait for them.
 """
 
 import json
@@ -120,7 +120,8 @@ class WandB:
     has already, so `purge_step` is of no use here. Online without a key or a connection becomes offline with
     a warning. No failure of wandb ends or stalls a run: the first becomes a warning, the rest is silence.
 
-    name: the folder's name if None. init_timeout: seconds to wait for the server.
+    name: the folder's name if None. group: `study`, the name of the sweep that the run belongs to, if None; a run by
+    itself is in no group. init_timeout: seconds to wait for the server.
     Raises ValueError for an unknown mode.
     """
 
@@ -130,6 +131,7 @@ class WandB:
         folder: Path,
         config: dict[str, Any],
         purge_step: int | None = None,
+        study: str | None = None,
         project: str = "iolaus",
         mode: str = "offline",
         name: str | None = None,
@@ -159,7 +161,7 @@ class WandB:
                     project=project,
                     mode=mode,  # type: ignore[arg-type]
                     name=name or folder.resolve().name,
-                    group=group,
+                    group=group or study,
                     config=config,
                     dir=str(folder),
                     id=_kept_id(folder / "wandb-id"),

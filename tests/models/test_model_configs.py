@@ -9,14 +9,15 @@ import torch
 from omegaconf import OmegaConf
 from torch.nn import functional as F
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "model").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "conf" / "model"
+FILES = sorted(FOLDER.glob("[!_]*.yaml"))
 FROM_THE_DATA = {"num_classes", "in_channels", "image_size"}
-LAUNCHER_KEYS = {"in_channels", "image_size", "min_image_size"}
+LAUNCHER_KEYS = {"in_channels", "image_size", "min_image_size", "weights"}
 
 
 def load(path):
     """The node, its callable, and the callable's parameters."""
-    node = OmegaConf.to_object(OmegaConf.load(path))
+    node = OmegaConf.to_object(OmegaConf.merge(OmegaConf.load(FOLDER / "_common.yaml"), OmegaConf.load(path)))
     target = pkgutil.resolve_name(node.pop("_target_"))
     return node, target, inspect.signature(target).parameters
 
@@ -42,4 +43,4 @@ def test_model_trains(path, pixels):
     logits = model(torch.randn(2, channels, pixels, pixels))
     F.cross_entropy(logits, torch.tensor([1, 2])).backward()
     assert logits.shape == (2, 10)
-    assert all(p.grad.isfinite().all() for p in model.parameters())
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)

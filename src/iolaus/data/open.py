@@ -13,7 +13,7 @@ from torch import Tensor
 from iolaus.augment.pipeline import Augmentation
 from iolaus.data.cache import cached, source_of
 from iolaus.data.reading import read_all
-from iolaus.data.resident import Resident
+from iolaus.data.resident import Normalise, Resident
 from iolaus.data.shape import ImageShape, channel_statistics
 from iolaus.data.splits import Photos, Source, Split, stratified
 from iolaus.data.streaming import Streaming
@@ -25,7 +25,11 @@ FREE_MEMORY_FRACTION = 0.25
 
 @dataclass
 class Datasets:
-    """The three splits, and what a model must know of them. skipped_before: unreadable images, found in advance."""
+    """The three splits, and what a model must know of them.
+
+    sample: a function that gives up to 2,000 evenly spaced training images as the model sees them, not augmented:
+    (n, channels, size, size) float32 on the CPU. skipped_before: unreadable images, found in advance.
+    """
 
     train: Any
     val: Any
@@ -34,6 +38,7 @@ class Datasets:
     shape: ImageShape
     description: str
     selected_on_test: bool
+    sample: Callable[[], Tensor]
     skipped_before: int = 0
 
     @property
@@ -110,6 +115,9 @@ def open_data(
     return Datasets(
         train=placed, val=val, test=test, classes=source.classes, shape=shape, selected_on_test=by_test,
         skipped_before=prepared.skipped,
+        sample=lambda: Normalise(*statistics, shape.size, torch.device("cpu"))(
+            shape.centre(sample(train, rest, shape))
+        ),
         description=f"{len(placed)} train, {len(val)} {'test as validation' if by_test else 'val'}, {len(test)} test, "
         f"{len(source.classes)} classes, {shape.channels}x{shape.size}x{shape.size}, {where}",
     )  # fmt: skip

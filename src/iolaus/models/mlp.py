@@ -1,14 +1,37 @@
-"""A plain multilayer perceptron."""
+"""A multilayer perceptron: plain, or with residual blocks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
+NORMS: dict[str, Callable[[int], list[nn.Module]]] = {
+    "none": lambda width: [],
+    "batch": lambda width: [nn.BatchNorm1d(width)],
+    "layer": lambda width: [nn.LayerNorm(width)],
+}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU}
+
+
+class Residual(nn.Module):
+    """x + f(x), where f is the given layers one after the other."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map features: (batch, width) to the same shape."""
+        return features + self.layers(features)
+
 
 class MLP(nn.Module):
-    """Fully connected layers with ReLU and dropout in between, on flattened images.
+    """Fully connected layers on flattened images.
 
-    The defaults on 32×32 RGB images with ten classes give 3072-512-256-10: 1,707,274 parameters.
+    Plain, an activation and dropout follow each hidden layer: the defaults on 32×32 RGB images with ten classes give
+    3072-512-256-10, 1,707,274 parameters. With `expansion`, the first hidden layer is linear, each further one is a
+    residual block x + B f(A norm(x)), `expansion` times as wide inside (the inverted bottleneck of Bachmann et al. 2023,
+    arXiv 2306.13575), and a norm precedes the last layer.
 
     Args:
         num_classes: width of the last layer.
@@ -16,8 +39,12 @@ class MLP(nn.Module):
         image_size: height and width of the images, in pixels.
         hidden: width of each hidden layer, from first to last; an empty one makes a linear classifier.
         dropout: probability with which a hidden activation is dropped in training.
+        norm: BatchNorm or LayerNorm before each activation; with `expansion`, before each block.
+        activation: the function in between.
+        expansion: how many times as wide as its ends a block is inside; None makes plain layers.
 
     Raises:
+        ValueError: for a norm or an activation that is not there, and for blocks of unequal widths.
         RuntimeError: in the forward pass, when the images are not of the size given here.
     """
 
@@ -28,13 +55,34 @@ class MLP(nn.Module):
         image_size: int,
         hidden: Sequence[int] = (512, 256),
         dropout: float = 0.0,
+        norm: Literal["none", "batch", "layer"] = "none",
+        activation: Literal["relu", "gelu"] = "relu",
+        expansion: int | None = None,
     ) -> None:
         super().__init__()
+        if norm not in NORMS:
+            raise ValueError(f"norm={norm}: must be one of {', '.join(NORMS)}")
+        if activation not in ACTIVATIONS:
+            raise ValueError(f"activation={activation}: must be one of {', '.join(ACTIVATIONS)}")
+        if expansion is not None and (expansion < 1 or len(set(hidden)) != 1):
+            raise ValueError(f"hidden={list(hidden)}, expansion={expansion}: must be equal widths, and 1 or more")
+
+        def activated() -> list[nn.Module]:
+            return [ACTIVATIONS[activation](), nn.Dropout(dropout)]
+
         width = in_channels * image_size**2
         layers: list[nn.Module] = [nn.Flatten()]
-        for out_width in hidden:
-            layers += [nn.Linear(width, out_width), nn.ReLU(), nn.Dropout(dropout)]
+        for i, out_width in enumerate(hidden):
+            if expansion is None:
+                layers += [nn.Linear(width, out_width), *NORMS[norm](out_width), *activated()]
+            elif i == 0:
+                layers += [nn.Linear(width, out_width)]
+            else:
+                wide, narrow = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
+                layers.append(Residual(*NORMS[norm](width), wide, *activated(), narrow))
             width = out_width
+        if expansion is not None:
+            layers += NORMS[norm](width)
         self.layers = nn.Sequential(*layers, nn.Linear(width, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
