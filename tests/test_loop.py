@@ -290,5 +290,6 @@ def test_what_the_hardware_did_is_in_the_history_and_at_its_steps():
                interrupted=lambda: False, monitor=monitor)  # fmt: skip
     assert state.history[0]["hardware/ram_bytes"] == 5.0
     assert "hardware/ram_bytes" not in state.history[1]
-    assert [(s, m["hardware/ram_bytes"]) for s, m in log.rows if m.keys() & {"hardware/ram_bytes"} and "epoch" not in m]
+    logged = [(step, m["hardware/ram_bytes"], "epoch" in m) for step, m in log.rows if "hardware/ram_bytes" in m]
+    assert logged == [(1, 5.0, False), (2, 5.0, True)]
     assert state.history[0]["steps_per_second"] == pytest.approx(2 / state.history[0]["seconds"])

@@ -1,3 +1,4 @@
+import functools
 import inspect
 import json
 import logging
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import TINY
 
 from iolaus.trackers import JSONL, Several, TensorBoard, WandB
 
@@ -155,6 +157,30 @@ def test_wandb_keeps_its_id_across_a_resume_and_its_files_in_the_folder(tmp_path
     assert len(recorded) == 2
     assert b"train/loss" in recorded[0].read_bytes()
     assert warned(caplog) == []
+
+
+@pytest.mark.parametrize(
+    ("study", "group", "expected"), [("sweep", None, "sweep"), ("sweep", "mine", "mine"), (None, None, None)]
+)
+def test_wandb_groups_the_runs_of_a_sweep_by_its_name(tmp_path, no_account, study, group, expected):
+    tracker = WandB(folder=tmp_path, config={}, study=study, group=group)
+    assert (tracker.run.group or None) == expected
+    tracker.close()
+
+
+def test_a_run_of_a_sweep_tells_its_tracker_the_sweeps_name_and_a_single_run_none(command, monkeypatch):
+    original, told = WandB.__init__, []
+
+    @functools.wraps(original)
+    def listening(self, **given):
+        told.append(given["study"])
+        original(self, **given)
+
+    monkeypatch.setattr(WandB, "__init__", listening)
+    arguments = (*TINY, "tracker=wandb", "tracker.wandb.mode=disabled")
+    assert command(*arguments).status == 0
+    assert command("-m", "study=mine", *arguments, "seed=0,1").status == 0
+    assert told == [None, "mine", "mine"]
 
 
 def test_a_failure_of_wandb_is_one_warning_and_the_run_goes_on(tmp_path, no_account, caplog, monkeypatch):

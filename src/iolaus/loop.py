@@ -234,7 +234,8 @@ def log_epoch(
     for i, loss in enumerate(val_losses, 1):
         rows.setdefault(first_step + max(1, steps * i // len(val_losses)), {})["val/batch_loss"] = loss
     for step, sample in samples:
-        rows.setdefault(step, {}).update(sample)
+        if step < first_step + steps:  # there the epoch's own numbers stand
+            rows.setdefault(step, {}).update(sample)
     for step in sorted(rows):
         tracker.log(rows[step], step)
     tracker.log({name: value for name, value in metrics.items() if name != "step"}, first_step + steps)

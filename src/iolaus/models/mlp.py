@@ -30,8 +30,8 @@ class MLP(nn.Module):
 
     Plain, an activation and dropout follow each hidden layer: the defaults on 32×32 RGB images with ten classes give
     3072-512-256-10, 1,707,274 parameters. With `expansion`, the first hidden layer is linear, each further one is a
-    residual block x + B f(A norm(x)), `expansion` times as wide inside (the inverted bottleneck of Bachmann et al. 2023,
-    arXiv 2306.13575), and a norm precedes the last layer.
+    residual block x + B f(A norm(x)), `expansion` times as wide inside (the inverted bottleneck of Bachmann et al.,
+    2023, arXiv 2306.13575), and a norm precedes the last layer.
 
     Args:
         num_classes: width of the last layer.

@@ -169,4 +169,4 @@ def _missing_weights(name: str, cfg: PretrainedCfg) -> str:
         source, cache = f"huggingface.co/{cfg.hf_hub_id}", constants.HF_HUB_CACHE
     else:
         source, cache = str(cfg.url), f"{torch.hub.get_dir()}/checkpoints"
-    return f"no pretrained weights for {name}: download {source} (looked for in {cache}), or pretrained: false"
+    return f"no pretrained weights for {name}: download {source} (looked for in {cache}), or give model.weights=FILE"
