@@ -74,7 +74,7 @@ def train(parts: Any, state: Any, tracker: Any, enough: Callable[[int], bool]) -
         "lr": parts.learner.optimizer.param_groups[0]["lr"], "batch_size": settings.batch_size,
         "seconds": state.seconds, "images_per_second": images / state.seconds,
     }  # fmt: skip
-    loop.log_epoch(tracker, metrics, state.losses, [], first_step, settings.log_every)
+    loop.log_epoch(tracker, metrics, state.losses, [], [], first_step, settings.log_every)
     vars(state).update(vars(loop.State(epoch=state.epoch + 1, step=state.step)))  # the next epoch's
     return images
 

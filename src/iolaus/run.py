@@ -92,7 +92,8 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
             checkpoint.save(folder / checkpoint.BEST, best)  # before last.pt: a kill between the two is harmless
         checkpoint.save(folder / checkpoint.LAST, {"learner": learner.state_dict(), "state": state.state_dict()})
 
-    tracker = open_trackers(plain, folder, state.history, purge_step=state.step + 1 if resuming else None)
+    study = folder.parent.name if HydraConfig.get().mode == RunMode.MULTIRUN else None
+    tracker = open_trackers(plain, folder, state.history, state.step + 1 if resuming else None, study)
     try:
         monitor = Monitor(learner.device, settings.monitor_every, step=lambda: state.step)
         with stop_on_signals() as received, display.progress(settings.epochs) as progress, monitor:
@@ -196,11 +197,12 @@ def write_hydra(folder: Path, cfg: DictConfig) -> None:
         checkpoint.write_atomically(hydra / f"{name}.yaml", lambda file, text=text: file.write(text))
 
 
-def open_trackers(plain: dict[str, Any], folder: Path, history: list[Any], purge_step: int | None) -> Any:
+def open_trackers(
+    plain: dict[str, Any], folder: Path, history: list[Any], purge_step: int | None, study: str | None = None
+) -> Any:
     """metrics.jsonl, which is always written, and the trackers of the group, behind one log(metrics, step)."""
     from iolaus.trackers import JSONL, Several
 
-    study = folder.parent.name if HydraConfig.get().mode == RunMode.MULTIRUN else None
     chosen = [
         config.build(f"tracker.{name}", node, folder=folder, config=plain, purge_step=purge_step, study=study)
         for name, node in (plain.get("tracker") or {}).items()

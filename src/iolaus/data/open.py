@@ -27,8 +27,8 @@ FREE_MEMORY_FRACTION = 0.25
 class Datasets:
     """The three splits, and what a model must know of them.
 
-    sample: a function that gives up to 2,000 evenly spaced training images as the model sees them, not augmented:
-    (n, channels, size, size) float32 on the CPU. skipped_before: unreadable images, found in advance.
+    sample: a function that gives some evenly spaced training images as the model sees them, not augmented, 2,000 small
+    ones, fewer large ones: (n, channels, size, size) float32 on the CPU. skipped_before: unreadable images, found in advance.
     """
 
     train: Any
@@ -116,7 +116,7 @@ def open_data(
         train=placed, val=val, test=test, classes=source.classes, shape=shape, selected_on_test=by_test,
         skipped_before=prepared.skipped,
         sample=lambda: Normalise(*statistics, shape.size, torch.device("cpu"))(
-            shape.centre(sample(train, rest, shape))
+            shape.centre(sample(train, rest, shape, most=min(2000, max(100, 2**22 // shape.size**2))))
         ),
         description=f"{len(placed)} train, {len(val)} {'test as validation' if by_test else 'val'}, {len(test)} test, "
         f"{len(source.classes)} classes, {shape.channels}x{shape.size}x{shape.size}, {where}",
