@@ -33,7 +33,8 @@ MISTAKES = {
     "target that is not there": (["loss._target_=torch.nn.CrossEntropyLos"], ["did you mean CrossEntropyLoss"]),
     "loss that wants other targets": (["loss._target_=torch.nn.MSELoss", "~loss.label_smoothing"], ["one_hot=true"]),
     "model for other images": (["model=mlp", "model._target_=torch.nn.Linear", "~model.hidden", "~model.dropout",
-                                "+model.in_features=3", "+model.out_features=2"], ["Linear does not take"]),
+                                "~model.norm", "~model.activation", "~model.expansion", "+model.in_features=3",
+                                "+model.out_features=2"], ["Linear does not take"]),
     "unknown timm name": (["model=timm", "model.name=resnet1o1"], ["resnet101"]),
     "broken override": (["optimizer.lr=[0.1"], ["optimizer.lr"]),
     "resume of nothing": (["resume=nowhere"], ["resume=nowhere", "not the folder of a run"]),
@@ -128,12 +129,12 @@ def test_a_scheduler_that_would_break_during_the_run_is_refused_before_it(comman
 
 
 def test_ctrl_c_while_the_data_are_read_leaves_no_folder(command, monkeypatch):
-    from iolaus import parts
+    from iolaus import inputs
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parts, "read", interrupted)
+    monkeypatch.setattr(inputs, "read", interrupted)
     outcome = command(*TINY)
     assert outcome.status == 130
     assert list(outcome.cwd.iterdir()) == []

@@ -49,6 +49,10 @@ GIVEN: dict[str, set[str]] = {
     "tracker": {"folder", "config", "purge_step", "study"},
     "augmentation": {"mirror"},
 }
+GROUPS = (
+    "dataset", "model", "optimizer", "optimizer_groups", "scheduler", "loss", "augmentation", "trainer",
+    "early_stopping", "tracker",
+)  # fmt: skip
 # Keys that name a function of the user's, called with each image.
 FUNCTIONS = ("dataset.initial", "augmentation.transform")
 # What the launcher puts in the place of null: a scheduler's length, a plateau's direction.
@@ -211,6 +215,10 @@ def check(config: Mapping[str, Any], copies: Set[str] = frozenset()) -> None:
     copies: keys whose values stand elsewhere too (interpolations): a mistake is told where it was made.
     """
     problems = check_settings("", Launch, {k: v for k, v in config.items() if not isinstance(v, Mapping)})
+    for key in (str(k) for k, v in config.items() if isinstance(v, Mapping) and k not in GROUPS):
+        # any other name is a table of a person's own, for values to be looked up in: ${batch_size_of.${model.name}}
+        if difflib.get_close_matches(key, GROUPS, cutoff=0.75):
+            problems.append(f"{key}: no such group; {nearest(key, GROUPS)}")
     for key, schema in OWN_KEYS.items():
         names = {f.name for f in fields(schema)}
         problems += check_settings(key, schema, {k: v for k, v in config[key].items() if k in names})

@@ -20,6 +20,7 @@ from iolaus.stopping import mode_of
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
+LOCK = ".lock"  # held by the process that trains in the folder
 COLUMNS = (
     "best_train_accuracy", "best_val_accuracy", "best_test_accuracy",
     "best_train_loss", "best_val_loss", "best_test_loss",
@@ -74,11 +75,15 @@ class Folders(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         # As overrides, since every job of a sweep composes its configuration anew from these.
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        params = (config.hydra.sweeper.get("params") or {}).items()  # a recipe's
+        lines = [*(f"{key}={value}" for key, value in params), *config.hydra.overrides.task]
+        overrides = OverridesParser.create().parse_overrides(lines)
         varied = [o for o in overrides if o.is_sweep_override()]
         fixed = [o.get_key_element().lstrip("+~") for o in overrides if not o.is_sweep_override()]
         ours = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
-        if not varied:
+        if config.hydra.sweeper.get("_target_") == "iolaus.sweeper.OptunaSweeper":
+            ours.append("hydra.sweep.subdir=${hydra.job.num}")  # the trial's number
+        elif not varied:
             ours.append("hydra.sweep.subdir=run")
         given = any(str(o).startswith("hydra.sweep.dir") for o in config.hydra.overrides.hydra)
         folder = Path(config.hydra.sweep.dir)
@@ -87,12 +92,13 @@ class Folders(Callback):
                 sorted(str(o.input_line) for o in overrides), [str(o.input_line) for o in varied]
             )
             ours.append(f"hydra.sweep.dir={QuotedString(str(folder), Quote.double).with_quotes()}")
-        ways = direction(config)
+        if ways := directions(config):
+            ours.append(f"hydra.sweeper.direction=[{','.join(ways)}]")
         with read_write(config.hydra), open_dict(config.hydra):
-            config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours, *ways]
+            config.hydra.overrides.hydra = [*config.hydra.overrides.hydra, *ours]
             config.hydra.sweep.dir = str(folder)
-            for way in ways:
-                config.hydra.sweeper.direction = way.partition("=")[2]
+            if ways:
+                config.hydra.sweeper.direction = ways
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -107,12 +113,12 @@ class Folders(Callback):
             remove_empty(folder)
 
 
-def direction(config: DictConfig) -> list[str]:
-    """The override by which a sweeper that optimizes (Optuna's) goes the objective's way, unless it was told one."""
-    told = any(str(o).startswith("hydra.sweeper.direction") for o in config.hydra.overrides.hydra)
-    if told or "direction" not in config.hydra.sweeper:
+def directions(config: DictConfig) -> list[str]:
+    """The ways of the objectives, for a sweeper that optimizes (Optuna's); none where it was told them or does not."""
+    if "direction" not in config.hydra.sweeper or config.hydra.sweeper.direction is not None:
         return []
-    return [f"hydra.sweeper.direction={'maximize' if mode_of(config.objective) == 'max' else 'minimize'}"]
+    objectives = [config.objective] if isinstance(config.objective, str) else list(config.objective)
+    return ["maximize" if mode_of(objective) == "max" else "minimize" for objective in objectives]
 
 
 def study_name(overrides: list[str], varied: list[str]) -> str:
@@ -151,6 +157,8 @@ def discard(folder: Path) -> None:
         if isinstance(handler, logging.FileHandler) and Path(handler.baseFilename).parent == folder.absolute():
             logging.getLogger().removeHandler(handler)
             handler.close()
+    if folder.is_dir() and [path.name for path in folder.iterdir()] == [LOCK]:
+        (folder / LOCK).unlink()
     remove_empty(folder)
 
 

@@ -28,6 +28,8 @@ def build_source(plain: dict[str, Any]) -> tuple[Source, DatasetSettings, ImageS
         initial = config.function("dataset.initial", dataset.initial)
         shape = image_shape(source, dataset, model, initial)
         if own := own_input(model_node, shape.size):  # a pretrained model sees what it was made for
+            if dataset.crop_fraction is not None:
+                own.pop("crop_fraction", None)
             dataset = replace(dataset, **own)
             shape = image_shape(source, dataset, model, initial)
         if initial is not None:
@@ -36,7 +38,7 @@ def build_source(plain: dict[str, Any]) -> tuple[Source, DatasetSettings, ImageS
 
 
 def own_input(model: Mapping[str, Any], size: int) -> dict[str, Any]:
-    """mean, std, interpolation and, for photographs, crop_fraction that a pretrained model of timm was made with."""
+    """mean, std, interpolation and crop_fraction (of photographs) that a pretrained model of timm was made with."""
     if not model.get("pretrained") or model["_target_"] != "iolaus.models.timm.build":
         return {}
     from iolaus.models.timm import input_of

@@ -16,7 +16,7 @@ def measure(parts: Parts, state: loop.State, best_weights: Any) -> dict[str, dic
     second time, as test/tta_loss and test/tta_accuracy.
     """
     history, last = state.history, len(state.history) - 1
-    best = stopping.best_epoch(history, parts.launch.objective)
+    best = stopping.best_epoch(history, parts.launch.objectives[0])
     assert best is not None
     metrics = {"last": dict(history[last]), "best": dict(history[best])}
     for which, epoch in (("last", last), ("best", best)):
@@ -42,14 +42,14 @@ def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float
 
     best_test_* belong to the best epoch by the objective; the other best_* are the best of all epochs.
     """
-    history, objective = state.history, parts.launch.objective
+    history = state.history
     seconds = sum(m["seconds"] for m in history)
     images = sum(m["seconds"] * m["images_per_second"] for m in history)
     early = state.epoch < parts.settings.epochs
     return {
         "status": "finished",
         "stopped": "early stopping" if early else None,
-        "objective": {"name": objective, "value": history[-1][objective]},
+        **objectives(parts, history),
         "best_train_accuracy": max(m["train/accuracy"] for m in history),
         "best_val_accuracy": max(m["val/accuracy"] for m in history),
         "best_test_accuracy": metrics["best"]["test/accuracy"],
@@ -60,6 +60,29 @@ def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float
         "metrics": metrics,
         "epochs": state.epoch, "steps": state.step, "seconds": seconds, "images_per_second": images / seconds,
         "hardware": watched(history), **environment(parts), "history": history, "config": config,
+    }  # fmt: skip
+
+
+def objectives(parts: Parts, history: list[dict[str, float]]) -> dict[str, Any]:
+    """What a sweep compares, at the last epoch: the `objective`, and all of them where a search has several."""
+    costs = {"seconds": sum(m["seconds"] for m in history), "parameters": parts.parameters}
+    of_last = {**history[-1], **costs}
+    values = [{"name": name, "value": of_last[name]} for name in parts.launch.objectives]
+    return {"objective": values[0], "objectives": values}
+
+
+def pruned(parts: Parts, state: loop.State, config: Any) -> dict[str, Any]:
+    """The content of results.json of a run that its study has ended early; test is not evaluated."""
+    history = state.history
+    return {
+        "status": "pruned",
+        **objectives(parts, history),
+        "best_train_accuracy": max(m["train/accuracy"] for m in history),
+        "best_val_accuracy": max(m["val/accuracy"] for m in history),
+        "best_train_loss": min(m["train/loss"] for m in history),
+        "best_val_loss": min(m["val/loss"] for m in history),
+        "epochs": state.epoch, "steps": state.step, "seconds": sum(m["seconds"] for m in history),
+        **environment(parts), "history": history, "config": config,
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -15,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from iolaus import checkpoint, config, folders
+from iolaus import checkpoint, config, folders, locks, trial
 from iolaus.errors import ConfigError, explain, first_line, value_error
 from iolaus.stopping import RunFailed, best_epoch
 
@@ -27,17 +28,29 @@ def run(cfg: DictConfig) -> float:
 
     What a person's input has caused leaves no folder and ends a single run with SystemExit(2) from ConfigError;
     RunFailed ends it with SystemExit(1), a signal with 130 (Ctrl-C) or 143 (SIGTERM), after which
-    `resume=FOLDER` continues. In a sweep the two errors are raised as they are, and its other runs go on.
+    `resume=FOLDER` continues. In a sweep the two errors are raised as they are, and its other runs go on; a run that
+    another process is at is left to it.
     """
-    sweeping = HydraConfig.get().mode == RunMode.MULTIRUN
+    folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        return prepare_and_train(cfg, Path(HydraConfig.get().runtime.output_dir))
+        with locks.held(folder / folders.LOCK) as ours:
+            if ours:
+                return prepare_and_train(cfg, folder)
+            if sweeping():
+                log.info("%s is trained by another process", shown(folder))
+                return math.nan
+            raise ConfigError(f"resume={cfg.get('resume')}: another process trains in {shown(folder)}")
     except (ConfigError, RunFailed) as error:
-        if not sweeping:  # an exit, as Hydra would put a line of its own before an error's
+        if not sweeping():  # an exit, as Hydra would put a line of its own before an error's
             raise SystemExit(2 if isinstance(error, ConfigError) else 1) from error
         for line in explain(error):  # Hydra shows only the first error of a sweep, and at its end
             print(f"iolaus: {line}", file=sys.stderr)
         raise
+
+
+def sweeping() -> bool:
+    """Whether this run is one of a sweep's."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
@@ -51,7 +64,7 @@ def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
         from iolaus.data.open import forget
         from iolaus.parts import build_parts  # torch, and what the run needs of the rest, not before the checks
 
-        if HydraConfig.get().mode == RunMode.RUN or HydraConfig.get().job.num == 0:
+        if not sweeping() or HydraConfig.get().job.num == 0:
             forget()  # only the runs of one sweep share what was read
         started = (folder / checkpoint.LAST).exists()  # and so needs the file that it started from no more
         parts = build_parts({**plain, "model": {**plain["model"], "weights": None}} if started else plain)
@@ -74,6 +87,9 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
 
     learner, settings, resuming = parts.learner, parts.settings, state.step > 0
     name = plain["model"].get("name") or type(learner.model).__name__
+    objective = parts.launch.objectives[0]
+    mine = trial.of_job(HydraConfig.get()) if sweeping() else None
+    pruning = trial.Pruning(mine, objective) if mine is not None else None
     log.info("data: %s", parts.data.description)
     log.info("model: %s, %s parameters; %s on %s", name, f"{parts.parameters:,}", learner.precision, learner.device)
     for note in parts.notes:
@@ -81,8 +97,10 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
     if resuming:
         log.info("resumed in epoch %d, after step %d", state.epoch + 1, state.step)
 
+    def should_stop(history: list[dict[str, float]]) -> bool:
+        return (pruning is not None and pruning.should_stop(history)) or parts.should_stop(history)
+
     def save() -> None:
-        objective = parts.launch.objective
         if not state.losses and best_epoch(state.history, objective) == len(state.history) - 1:
             best = {
                 "model": learner.evaluated.state_dict(),
@@ -92,25 +110,32 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
             checkpoint.save(folder / checkpoint.BEST, best)  # before last.pt: a kill between the two is harmless
         checkpoint.save(folder / checkpoint.LAST, {"learner": learner.state_dict(), "state": state.state_dict()})
 
-    study = folder.parent.name if HydraConfig.get().mode == RunMode.MULTIRUN else None
+    study = folder.parent.name if sweeping() else None
     tracker = open_trackers(plain, folder, state.history, state.step + 1 if resuming else None, study)
     try:
         monitor = Monitor(learner.device, settings.monitor_every, step=lambda: state.step)
         with stop_on_signals() as received, display.progress(settings.epochs) as progress, monitor:
             loop.train(
-                learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=parts.should_stop,
-                objective=parts.launch.objective, save=save, tracker=tracker, progress=progress,
+                learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=should_stop,
+                objective=objective, save=save, tracker=tracker, progress=progress,
                 interrupted=lambda: bool(received), monitor=monitor,
             )  # fmt: skip
-        if received and state.epoch < settings.epochs and not parts.should_stop(state.history):
+        if received and state.epoch < settings.epochs and not should_stop(state.history):
             log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
             raise SystemExit(128 + received[0])
+        if pruning is not None and pruning.pruned and state.epoch < settings.epochs:
+            log.info("pruned after epoch %d", state.epoch)
+            checkpoint.write_json(folder / checkpoint.RESULTS, results.pruned(parts, state, plain))
+            return state.history[-1][objective]
         metrics = results.measure(
             parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"]
         )
         tracker.log({k: v for k, v in metrics["last"].items() if k.startswith("test/")}, state.step)
-    except (RunFailed, RuntimeError) as error:
+    except Exception as error:
         why = str(error) if isinstance(error, RunFailed) else what_failed(error)
+        if why is None and sweeping():  # the other runs go on, and the table says why this one did not
+            why = f"{type(error).__name__}: {first_line(error)}"
+            log.exception("the run failed")
         if why is None:
             raise
         checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, why, plain))
@@ -126,7 +151,7 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
     return result["objective"]["value"]
 
 
-def what_failed(error: RuntimeError) -> str | None:
+def what_failed(error: Exception) -> str | None:
     """What a person can do about an error of torch's in the middle of a run; None for an unknown one."""
     line = first_line(error)
     if "out of memory" in str(error) or "can't allocate memory" in str(error):
@@ -138,7 +163,7 @@ def what_failed(error: RuntimeError) -> str | None:
 
 def resumed(cfg: DictConfig) -> DictConfig:
     """The saved configuration of the run that `resume` names. Raises ConfigError when it can't be continued."""
-    if HydraConfig.get().mode == RunMode.MULTIRUN:
+    if sweeping():
         raise ConfigError(f"resume={cfg.resume}: continues a single run; drop -m")
     others = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
     if others:
@@ -165,9 +190,9 @@ def already_done(cfg: DictConfig, folder: Path) -> float | None:
         raise ConfigError(f"study={cfg.study}: {shown(folder)} holds a run of another configuration; "
                                  "choose another study=NAME, or remove that folder")  # fmt: skip
     result = checkpoint.read_json(folder / checkpoint.RESULTS)
-    if result.get("status") != "finished":
+    if result.get("status") not in ("finished", "pruned"):
         return None
-    log.info("%s is finished already", shown(folder))
+    log.info("%s is %s already", shown(folder), result["status"])
     return result["objective"]["value"]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 METRICS = ("val/accuracy", "val/loss", "train/accuracy", "train/loss")
+COSTS = ("seconds", "parameters")  # further objectives of a search: of training, of the model
 
 
 def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
@@ -17,16 +18,28 @@ def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
 
 @dataclass
 class Launch:
-    """The keys at the top of the configuration."""
+    """The keys at the top of the configuration.
+
+    objective: the metric that picks the best epoch and that a sweep compares; a list for a search of several, of
+    which the first picks the best epoch.
+    """
 
     seed: int = 0
-    objective: str = "val/accuracy"
+    objective: str | list[str] = "val/accuracy"
     study: str | None = None
     resume: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.seed >= 0, "seed", self.seed, "0 or more")
-        _require(self.objective in METRICS, "objective", self.objective, f"one of {', '.join(METRICS)}")
+        _require(bool(self.objectives) and self.objectives[0] in METRICS, "objective", self.objective,
+                 f"one of {', '.join(METRICS)}")  # fmt: skip
+        _require(set(self.objectives[1:]) <= {*METRICS, *COSTS}, "objective", self.objective,
+                 f"of {', '.join((*METRICS, *COSTS))}")  # fmt: skip
+
+    @property
+    def objectives(self) -> list[str]:
+        """All of them; the first is that of the best epoch."""
+        return [self.objective] if isinstance(self.objective, str) else list(self.objective)
 
 
 @dataclass

@@ -28,7 +28,8 @@ class Datasets:
     """The three splits, and what a model must know of them.
 
     sample: a function that gives some evenly spaced training images as the model sees them, not augmented, 2,000 small
-    ones, fewer large ones: (n, channels, size, size) float32 on the CPU. skipped_before: unreadable images, found in advance.
+    ones, fewer large ones: (n, channels, size, size) float32 on the CPU. skipped_before: unreadable images, found in
+    advance.
     """
 
     train: Any

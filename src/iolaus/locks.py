@@ -1,0 +1,58 @@
+"""Locks that end with the process that holds them, however it ends: kill -9 leaves nothing to clean up."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no such call: there nothing is locked
+    fcntl = None  # type: ignore[assignment]
+
+_open: set[int] = set()
+
+
+def _close_in_child() -> None:
+    """A forked reader of data would hold its parent's locks for as long as it outlives it."""
+    for descriptor in _open:
+        os.close(descriptor)
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)
+
+
+@contextlib.contextmanager
+def held(path: Path, wait: bool = False) -> Iterator[bool]:
+    """Hold the lock of the file at `path` (flock(2)); gives whether it is ours. wait: until it is.
+
+    The file is made where it is missing, and stays: removing it would let two processes hold two files of one name.
+    Threads of one process exclude each other as well.
+    """
+    if fcntl is None:
+        yield True
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    _open.add(descriptor)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            ours = True
+        except BlockingIOError:
+            ours = False
+        yield ours
+    finally:
+        if descriptor in _open:  # not in a forked child
+            _open.discard(descriptor)
+            os.close(descriptor)  # which lets go of the lock
+
+
+def is_held(path: Path) -> bool:
+    """Whether some process holds the lock of the file at `path` at this moment."""
+    if not path.exists():
+        return False
+    with held(path) as ours:
+        return not ours
