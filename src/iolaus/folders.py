@@ -108,9 +108,20 @@ class Folders(Callback):
 
             sweep_table(rows, sorted({key for row in rows for key in row["overrides"]}))
             print(f"Runs: {folder}")
+            report(folder)
         elif folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
             (folder / "multirun.yaml").unlink()  # no job got as far as a run folder: leave nothing behind
             remove_empty(folder)
+
+
+def report(folder: Path) -> None:
+    """Write a sweep's report; what goes wrong with it is a warning, since the runs are done."""
+    from iolaus.report import write_report
+
+    try:
+        print(f"Report: {write_report(folder)}")
+    except Exception as error:
+        log.warning("no report: %s: %s", type(error).__name__, error)
 
 
 def directions(config: DictConfig) -> list[str]:

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from iolaus import folders
 from iolaus.checkpoint import RESULTS, read_json
 from iolaus.errors import ConfigError
+from iolaus.workers import is_a_dead_worker
 
 log = logging.getLogger("iolaus")
 ATTEMPTS = 3  # at runs whose process was killed
@@ -69,11 +70,6 @@ class Grid(BasicSweeper):
                 log.warning("a worker process was killed (%s); its runs go on", type(error).__name__)
                 batch = [job for job in batch if not is_finished(self._composed(job))]
         raise AssertionError("the last attempt has returned or raised")
-
-
-def is_a_dead_worker(error: Exception) -> bool:
-    """Whether a launcher's pool has lost a process: killed, or out of memory."""
-    return type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool")
 
 
 def is_finished(composed: DictConfig) -> bool:

@@ -120,6 +120,8 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
                 objective=objective, save=save, tracker=tracker, progress=progress,
                 interrupted=lambda: bool(received), monitor=monitor,
             )  # fmt: skip
+        if pruning is not None:
+            pruning.report(state.history)
         if received and state.epoch < settings.epochs and not should_stop(state.history):
             log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
             raise SystemExit(128 + received[0])

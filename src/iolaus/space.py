@@ -58,7 +58,8 @@ def read(arguments: list[str], custom: str | None) -> Space:
     """The space of a sweep's arguments, of which a later one takes the place of an earlier one with its key."""
     from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 
-    space, fixed, deletions = Space(), {}, []
+    space, deletions = Space(), []
+    fixed: dict[str, Any] = {}
     for argument in arguments:
         try:
             searched, given, deleted = create_params_from_overrides([argument])

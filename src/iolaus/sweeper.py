@@ -7,27 +7,31 @@ the search-space syntax and the samplers. A plugin of Hydra's, imported at every
 """
 
 import contextlib
-import hashlib
+import functools
+import inspect
 import logging
+import math
 import shlex
+import shutil
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from iolaus import config, folders, locks, trial
-from iolaus.checkpoint import RESULTS, read_json
-from iolaus.errors import ConfigError, first_line
+from iolaus import folders, locks, space, trial
+from iolaus.checkpoint import LAST, RESULTS, read_json
+from iolaus.errors import ConfigError, explain, first_line, nearest
+from iolaus.workers import IDLE_SECONDS, end_quietly, end_workers, is_a_dead_worker
 
 log = logging.getLogger("iolaus")
-SAMPLERS = ("hydra_plugins.hydra_optuna_sweeper.*", "optuna.samplers.*", "optuna.pruners.*")
-# Their randomness belongs to the study: with another seed for each trial they would visit points twice or none
-ONE_SEED = ("GridSampler", "QMCSampler", "CmaEsSampler")
-MOST_STARTS = 20  # of a trial whose process dies each time
+OVER = ("finished", "pruned", "failed")
+MOST_STARTS = 20  # of a trial whose process dies each time, with no checkpoint since the last
 POLL_SECONDS = 0.5
 
 
@@ -37,109 +41,131 @@ class OptunaSweeper(Sweeper):
     def __init__(
         self, sampler: Any, pruner: Any, direction: Any, storage: str | None, study_name: str | None, n_trials: int,
         n_jobs: int, max_failure_rate: float, enqueue: Any, custom_search_space: str | None, params: Any,
+        **unknown: Any,
     ) -> None:  # fmt: skip
-        self.sampler, self.pruner, self.direction = sampler, pruner, direction
+        for key, value in unknown.items():
+            allowed = set(inspect.signature(OptunaSweeper).parameters) - {"unknown"}
+            raise ConfigError(f"hydra.sweeper.{key}={value}: no such key; {nearest(key, allowed)}")
+        self.sampler, self.pruner = sampler, pruner
+        self.directions: list[Any] = [direction] if isinstance(direction, str) else list(direction)
         self.storage, self.study_name = storage, study_name
         self.n_trials, self.n_jobs, self.max_failure_rate = n_trials, n_jobs, max_failure_rate
-        self.enqueue, self.custom_search_space, self.params = enqueue, custom_search_space, params or {}
+        self.enqueue: Any = OmegaConf.to_container(enqueue) if enqueue else []
+        self.custom_search_space, self.params = custom_search_space, params or {}
         self.failure: BaseException | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the keys, and make the launcher."""
         from hydra.core.plugins import Plugins
 
-        self.composed, self.folder = config, Path(config.hydra.sweep.dir)
-        for name, allowed in (("n_trials", self.n_trials >= 1), ("n_jobs", self.n_jobs >= 1),
-                              ("max_failure_rate", 0 <= self.max_failure_rate <= 1)):  # fmt: skip
-            if not allowed:
-                limits = "between 0 and 1" if name == "max_failure_rate" else "1 or more"
-                raise ConfigError(f"hydra.sweeper.{name}={getattr(self, name)}: must be {limits}")
+        self.composed, self.context, self.folder = config, hydra_context, Path(config.hydra.sweep.dir)
+        self._check_keys()
         launcher = str(config.hydra.launcher._target_)
+        self.in_workers = "joblib" in launcher
         if self.n_jobs > 1 and launcher.endswith("BasicLauncher"):
             raise ConfigError(f"hydra.sweeper.n_jobs={self.n_jobs}: the basic launcher runs one at a time; "
                               "add hydra/launcher=joblib")  # fmt: skip
-        if "joblib" in launcher:  # with one worker joblib would run the job in this process
-            with read_write(config.hydra), open_dict(config.hydra):
-                config.hydra.launcher.n_jobs = max(2, self.n_jobs)
-        self.jobs: Any = Plugins.instance().instantiate_launcher(
+        if self.in_workers:
+            task_function = functools.partial(end_quietly, task_function)
+        jobs: Any = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
+        if self.in_workers:  # not in the configuration, which the jobs compare; with one it would run them itself
+            jobs.joblib |= {"n_jobs": max(2, self.n_jobs), "idle_worker_timeout": IDLE_SECONDS}
+        self.jobs = jobs
+
+    def _check_keys(self) -> None:
+        one = isinstance(self.n_jobs, int) and self.n_jobs >= 1
+        rate = isinstance(self.max_failure_rate, int | float) and 0 <= self.max_failure_rate <= 1
+        for name, fine, allowed in (
+            ("n_trials", isinstance(self.n_trials, int) and self.n_trials >= 1, "a whole number, 1 or more"),
+            ("n_jobs", one, "a whole number, 1 or more"),
+            ("max_failure_rate", rate, "between 0 and 1"),
+            ("direction", set(self.directions) <= {"minimize", "maximize"}, "minimize or maximize"),
+        ):
+            if not fine:
+                raise ConfigError(f"hydra.sweeper.{name}={getattr(self, name, self.directions)}: must be {allowed}")
+        objective = self.composed.objective
+        names = [objective] if isinstance(objective, str) else list(objective)
+        if len(names) != len(self.directions):
+            raise ConfigError(f"hydra.sweeper.direction: {len(self.directions)} for {len(names)} objectives")
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run trials until the study has `n_trials`, together with every other process that works at it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._read([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
+        self._open()
         OmegaConf.save(self.composed, self.folder / "multirun.yaml")
-        self._open([*(f"{key}={value}" for key, value in self.params.items()), *arguments])
-        threads = [threading.Thread(target=self._work, name=f"trials-{i}") for i in range(1, self.n_jobs)]
-        for thread in threads:
-            thread.start()
-        try:
+        if self.in_workers:
+            self._work_in_threads()
+        else:
             self._work()
-        finally:
-            end_workers(threads)
         if self.failure is not None:
             raise self.failure
         return self._finish()
 
-    def _open(self, arguments: list[str]) -> None:
-        """Read the search space, and make or open the study."""
-        import optuna
+    def _read(self, arguments: list[str]) -> None:
+        """Read the search space, and find the mistakes in it and in the sampler before anything is made."""
         from hydra.utils import instantiate
-        from hydra_plugins.hydra_optuna_sweeper._impl import OptunaSweeperImpl, create_params_from_overrides
 
-        self.space, self.fixed, self.fixed_overrides = create_params_from_overrides(arguments)
-        for key in self.fixed:
-            self.space.pop(key, None)
-        self.extend = None
-        if self.custom_search_space:
-            self.extend = config.factory("hydra.sweeper.custom_search_space", {"_target_": self.custom_search_space})
-        if not self.space and self.extend is None:
-            raise ConfigError(
-                "hydra/sweeper=optuna: nothing to search; give a space, 'optimizer.lr=interval(0.001,0.1)'"
-            )
-        self.grid = None
-        if str(self.sampler._target_).endswith("GridSampler"):
-            self.grid = {key: OptunaSweeperImpl._to_grid_sampler_choices(d) for key, d in self.space.items()}
-            size = 1
-            for choices in self.grid.values():
-                size *= len(choices)
-            self.n_trials = min(self.n_trials, size)
-        directions: list[Any] = [self.direction] if isinstance(self.direction, str) else list(self.direction)
-        self.pruner = instantiate(self.pruner, _execution_whitelist_=SAMPLERS)
-        self.study = optuna.create_study(
-            study_name=self.study_name or self.folder.name, storage=trial.open_storage(self.storage, self.folder),
-            sampler=self._sampler(0), pruner=self.pruner, directions=directions, load_if_exists=True,
-        )  # fmt: skip
-        if len(directions) > 1 and not isinstance(self.pruner, optuna.pruners.NopPruner):
+        self.space = space.read(arguments, self.custom_search_space)
+        for point in self.enqueue:
+            self.space.check_point(point)
+        if space.is_grid(self.sampler):
+            grid = space.grid_of(self.space)
+            self.n_trials = min(self.n_trials, math.prod(map(len, grid.values())))
+        self._sampler(0)
+        self.pruner = instantiate(self.pruner, _execution_whitelist_=space.PLUGINS)
+        self.context.config_loader.load_sweep_config(self.composed, self.space.some_point())
+
+    def _open(self) -> None:
+        """Make or open the study, by one process at a time."""
+        import optuna
+
+        several = len(self.directions) > 1
+        if several and not isinstance(self.pruner, optuna.pruners.NopPruner):
             log.warning("hydra/sweeper/pruner: a study of several objectives is not pruned")
-        with self._alone():
-            for point in self.enqueue or []:
-                self.study.enqueue_trial(dict(point), skip_if_exists=True)
+        is_new = not self.folder.exists()
+        try:
+            with self._alone():
+                storage = trial.open_storage(self.storage, self.folder)
+                self.study = optuna.create_study(
+                    study_name=self.study_name or self.folder.name, storage=storage, sampler=self._sampler(0),
+                    pruner=self.pruner, directions=self.directions, load_if_exists=True,
+                )  # fmt: skip
+                trial.check_study(self.study, self.directions, self.space)
+                for point in self.enqueue:
+                    self.study.enqueue_trial(point, skip_if_exists=True)
+        except ConfigError:
+            if is_new:
+                shutil.rmtree(self.folder)
+                folders.remove_empty(self.folder.parent)
+            raise
         done = sum(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
         log.info("study %s: %d of %d trials are done", self.study.study_name, done, self.n_trials)
 
     def _sampler(self, number: int) -> Any:
-        """The sampler for a trial. It keeps nothing in memory: each trial has its own, seeded by the trial's number."""
-        from hydra.utils import instantiate
-
-        node = OmegaConf.to_container(self.sampler, resolve=True)
-        assert isinstance(node, dict)
-        if "seed" in node:
-            seed = self.composed.seed if node["seed"] is None else node["seed"]
-            one = str(node["_target_"]).endswith(ONE_SEED)
-            node["seed"] = seed if one else seed_of_trial(seed, number)
-        made = instantiate(node, _execution_whitelist_=SAMPLERS)
-        return made(self.grid) if self.grid is not None else made
+        return space.sampler(self.sampler, self.space, self.composed.seed, number)
 
     def _alone(self) -> Any:
         """The lock under which trials are counted and begun, by one thread of one process at a time."""
         return locks.held(self.folder / ".trials" / "begin.lock", wait=True)
 
-    def _lock_of(self, number: int) -> Path:
-        return self.folder / ".trials" / f"{number}.lock"
-
     def _folder_of(self, number: int) -> Path:
         return self.folder / str(number)
+
+    def _work_in_threads(self) -> None:
+        """Keep `n_jobs` worker processes busy. This thread only waits, so that Ctrl-C finds it at no other work."""
+        threads = [threading.Thread(target=self._work, name=f"trials-{i}") for i in range(self.n_jobs)]
+        for thread in threads:
+            thread.start()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as error:
+            self.failure = self.failure or error
+            raise
+        finally:
+            end_workers(threads, self.failure)
 
     def _work(self) -> None:
         """Run one trial after the other, until none is left to begin and none of the others' can be lost any more."""
@@ -153,145 +179,116 @@ class OptunaSweeper(Sweeper):
                 if not self._others_run():
                     return
                 time.sleep(POLL_SECONDS)
-        except BaseException as error:  # Ctrl-C as well: the other threads begin no further trial
+        except BaseException as error:  # the other threads begin no further trial
             self.failure = self.failure or error
-            if threading.current_thread() is threading.main_thread():
+            if not self.in_workers:
                 raise
 
     def _begin(self, stack: contextlib.ExitStack) -> Any:
         """A lost trial or a new one, its lock held by `stack` and its parameters drawn; None where there is none."""
-        import optuna
+        from optuna.trial import Trial, TrialState
 
         with self._alone():
             trials = self.study.get_trials(deepcopy=False)
-            running = [t for t in trials if t.state == optuna.trial.TrialState.RUNNING]
-            for lost in running:
-                if not locks.is_held(self._folder_of(lost.number) / folders.LOCK) and stack.enter_context(
-                    locks.held(self._lock_of(lost.number))
-                ):
+            for lost in trials:
+                if lost.state == TrialState.RUNNING and self._take(lost.number, stack):
                     log.info("trial %d was cut off: taken up again", lost.number)
-                    return self._drawn(optuna.Trial(self.study, lost._trial_id))
-            begun = sum(t.state != optuna.trial.TrialState.WAITING for t in trials)
-            failed = sum(t.state == optuna.trial.TrialState.FAIL for t in trials)
+                    self.study.sampler = self._sampler(lost.number)
+                    return self._drawn(Trial(self.study, lost._trial_id))
+            waiting = [t.number for t in trials if t.state == TrialState.WAITING]
+            failed = sum(t.state == TrialState.FAIL for t in trials)
             if failed > self.max_failure_rate * self.n_trials:
                 raise ConfigError(f"hydra.sweeper.max_failure_rate={self.max_failure_rate:g}: {failed} of "
                                   f"{self.n_trials} trials failed, see {self.folder}")  # fmt: skip
-            if begun >= self.n_trials:
+            if len(trials) - len(waiting) >= self.n_trials:
                 return None
-            self.study.sampler = self._sampler(len(trials))
+            self.study.sampler = self._sampler(min(waiting, default=len(trials)))
             fresh = self.study.ask()
-            stack.enter_context(locks.held(self._lock_of(fresh.number), wait=True))
+            self._take(fresh.number, stack)
             return self._drawn(fresh)
 
+    def _take(self, number: int, stack: contextlib.ExitStack) -> bool:
+        """Take a trial's lock, unless another holds it, or a worker of a dead sweeper still trains."""
+        with contextlib.ExitStack() as mine:
+            ours = mine.enter_context(locks.held(self.folder / ".trials" / f"{number}.lock"))
+            if not ours or locks.is_held(self._folder_of(number) / folders.LOCK):
+                return False
+            stack.enter_context(mine.pop_all())
+            return True
+
     def _drawn(self, begun: Any) -> Any:
-        """The trial with all its parameters: what it has already stays."""
-        for key, distribution in self.space.items():
-            begun._suggest(key, distribution)
-        if self.extend is not None:
-            self.extend(self.composed, begun)
+        self.space.draw(begun, self.composed)
         return begun
 
     def _others_run(self) -> bool:
-        import optuna
+        from optuna.trial import TrialState
 
-        states = (optuna.trial.TrialState.RUNNING,)
-        return bool(self.study.get_trials(deepcopy=False, states=states))
+        return bool(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
 
     def _run(self, begun: Any) -> None:
         """Launch a trial's run unless it is over already, and tell the study how it ended."""
         results = self._folder_of(begun.number) / RESULTS
-        result, error = read_json(results), None
-        if result.get("status") not in ("finished", "pruned", "failed"):
-            starts = 1 + begun.user_attrs.get("starts", 0)
-            begun.set_user_attr("starts", starts)
-            if starts > MOST_STARTS:
+        # the first start finds only what another study left in this folder, which is for the run to see
+        result = read_json(results) if "starts" in begun.user_attrs else {}
+        if result.get("status") not in OVER:
+            if self._dies_each_time(begun):
                 result = {"status": "failed", "error": f"its process died {MOST_STARTS} times"}
             else:
                 error = self._launch(begun)
                 result = read_json(results)
-        if result.get("status") is None:
-            if error is None:  # its process died: the trial stays RUNNING, to be taken up again
-                return
-            result = {"status": "failed", "error": first_line(error)}
-        self._tell(begun, result)
+                if error is not None and result.get("status") != "failed":
+                    result = {"status": "failed", "error": "; ".join(explain(error)) or first_line(error)}
+        if result.get("status") in OVER:  # else its process died: the trial stays RUNNING, to be taken up again
+            self._tell(begun, result)
+
+    def _dies_each_time(self, begun: Any) -> bool:
+        """Count a trial's start. Whether there were too many since its last checkpoint."""
+        last = self._folder_of(begun.number) / LAST
+        written = last.stat().st_mtime_ns if last.exists() else 0
+        starts, before = begun.user_attrs.get("starts", (0, None))
+        starts = starts + 1 if written == before else 1
+        begun.set_user_attr("starts", [starts, written])
+        return starts > MOST_STARTS
 
     def _launch(self, begun: Any) -> BaseException | None:
-        """Run the job. Returns what it raised; None also where its process died."""
+        """Run the job. Returns what it raised; None also where its process died or was told to end."""
         from hydra.core.utils import JobStatus
 
-        from iolaus.grid import is_a_dead_worker
-
-        params = {**begun.params, **self.fixed}
-        overrides = [*(f"{key}={value}" for key, value in params.items()), *self.fixed_overrides]
-        log.info("trial %d: %s", begun.number, shlex.join(f"{key}={value}" for key, value in begun.params.items()))
+        point = [f"{key}={value}" for key, value in begun.params.items()]
+        log.info("trial %d: %s", begun.number, shlex.join(point))
         trial.set_running(begun)
         try:
-            (job,) = self.jobs.launch([overrides], initial_job_idx=begun.number)
+            (job,) = self.jobs.launch([[*point, *self.space.overrides]], initial_job_idx=begun.number)
+        except (HydraException, OmegaConfBaseException) as error:  # a point of which no run can be composed
+            return error
         except Exception as error:
             if not is_a_dead_worker(error):
                 raise
-            log.warning("trial %d: its process was killed (%s)", begun.number, type(error).__name__)
+            if self.failure is None:
+                log.warning("trial %d: its process was killed (%s)", begun.number, type(error).__name__)
             return None
         finally:
             trial.set_running(None)
         return job._return_value if job.status == JobStatus.FAILED else None
 
     def _tell(self, begun: Any, result: dict[str, Any]) -> None:
-        from optuna.trial import TrialState
-
-        values, state = None, TrialState.COMPLETE
-        if result["status"] == "finished":
-            values = [o["value"] for o in result["objectives"]]
-        elif result["status"] == "pruned":
-            state = TrialState.PRUNED
-        else:
-            state = TrialState.FAIL
-            begun.set_user_attr("error", str(result.get("error")))
-            log.warning("trial %d failed: %s", begun.number, result.get("error"))
+        """Tell the study how a trial ended."""
+        state, values, error = trial.outcome(result)
+        if error is not None:
+            begun.set_user_attr("error", error)
+            log.warning("trial %d failed: %s", begun.number, error)
         with contextlib.suppress(RuntimeError):  # GridSampler stops the study of optimize(), which this is not
             self.study.tell(begun, values, state=state)
 
     def _finish(self) -> Any:
         """Write optimization_results.yaml as Hydra's own sweeper does, and return its content."""
-        complete = [
-            t for t in self.study.get_trials(deepcopy=False) if t.values is not None and t.state.name == "COMPLETE"
-        ]
-        if not complete:
+        content = trial.best_of(self.study)
+        if not content:
             raise ConfigError(f"hydra/sweeper=optuna: no trial has finished, see {self.folder}")
-        if len(self.study.directions) == 1:
-            best = self.study.best_trial
-            content: dict[str, Any] = {
-                "name": "optuna",
-                "best_params": best.params,
-                "best_value": best.value,
-                "best_trial": best.number,
-            }
-            log.info("best: trial %d, %s, %s", best.number, f"{best.value:.6g}",
-                     shlex.join(f"{key}={value}" for key, value in best.params.items()))  # fmt: skip
+        if "solutions" in content:
+            log.info("%d solutions that no other beats in all objectives", len(content["solutions"]))
         else:
-            content = {"name": "optuna", "solutions": [
-                {"trial": t.number, "params": t.params, "values": list(t.values)} for t in self.study.best_trials
-            ]}  # fmt: skip
+            point = (f"{key}={value}" for key, value in content["best_params"].items())
+            log.info("best: trial %d, %.6g, %s", content["best_trial"], content["best_value"], shlex.join(point))
         OmegaConf.save(OmegaConf.create(content), self.folder / "optimization_results.yaml")
         return content
-
-
-def seed_of_trial(seed: int, number: int) -> int:
-    """A seed of 32 bits for a trial's sampler, so that a search goes on after a restart as it would have without."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{number}".encode()).digest()[:4], "big")
-
-
-def end_workers(threads: list[threading.Thread], patience_seconds: float = 30.0) -> None:
-    """Wait for the threads; where this thread is ending by an error, end joblib's processes that keep them waiting."""
-    import sys
-
-    if sys.exc_info()[0] is not None:  # each run writes its checkpoint when it gets the signal, which takes a step
-        deadline = time.monotonic() + patience_seconds
-        while any(thread.is_alive() for thread in threads) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        with contextlib.suppress(Exception):
-            from joblib.externals.loky import get_reusable_executor
-
-            get_reusable_executor().shutdown(wait=False, kill_workers=True)
-    for thread in threads:
-        thread.join()

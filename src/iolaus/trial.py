@@ -1,10 +1,16 @@
 """A run as a trial of an Optuna study: it reports each epoch, and ends early when the study's pruner says so."""
 
+import contextlib
 import math
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from iolaus import locks
+from iolaus.errors import ConfigError, first_line
+from iolaus.space import Space
 
 JOURNAL = "optuna.journal"  # in the sweep's folder
 SWEEPER = "iolaus.sweeper.OptunaSweeper"
@@ -22,36 +28,101 @@ def open_storage(url: str | None, folder: Path) -> Any:
     """The study's storage: the journal file in the sweep's folder, or what an SQLAlchemy URL names.
 
     The journal's lock is one that ends with its process (flock); Optuna's own would be left behind by kill -9.
+    Raises ConfigError when the database can't be opened; its URL, which may hold a password, is not shown.
     """
     import optuna
-    from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    if url is not None:
-        return optuna.storages.get_storage(url)
-    path = (folder / JOURNAL).absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path), lock_obj=journal_lock(path.with_suffix(".lock"))))
+    if url is None:
+        path = (folder / JOURNAL).absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=journal_lock(path)))
+    # others write to the file as well, and SQLite's own wait of 5 s is short on a busy machine
+    patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None
+    try:
+        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patience))
+    except Exception as error:  # of SQLAlchemy, of the database, of a driver that is not installed
+        raise ConfigError(f"hydra.sweeper.storage: {first_line(error)}") from error
 
 
-def journal_lock(path: Path) -> Any:
+def journal_lock(journal: Path) -> Any:
     """A lock as Optuna's journal wants it (acquire, release), of locks.held."""
-    import contextlib
-
     from optuna.storages.journal._file import BaseJournalFileLock
-
-    from iolaus import locks
 
     class Lock(BaseJournalFileLock):
         def acquire(self) -> bool:
-            self.stack = contextlib.ExitStack()
-            return self.stack.enter_context(locks.held(path, wait=True))
+            stack = contextlib.ExitStack()
+            stack.enter_context(locks.held(journal.with_suffix(".lock"), wait=True))
+            drop_torn_line(journal)
+            self.stack = stack
+            return True
 
         def release(self) -> None:
             self.stack.close()
 
     return Lock()
+
+
+def drop_torn_line(journal: Path, longest: int = 1 << 20) -> None:
+    """Cut off the part of a line that a killed process has left: with the next line behind it, none could be read."""
+    with open(journal, "rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        if file.read(1) in (b"", b"\n"):
+            return
+        file.seek(max(0, size - longest))
+        torn = file.read().rpartition(b"\n")[2]
+        file.truncate(size - len(torn))
+
+
+def check_study(study: Any, directions: Sequence[str], space: Space) -> None:
+    """Raise ConfigError where a study that is to go on was begun as another search."""
+    from optuna.distributions import check_distribution_compatibility
+
+    other = f"the study {study.study_name} was begun with another"
+    hint = "choose another study=NAME"
+    if [direction.name.lower() for direction in study.directions] != list(directions):
+        raise ConfigError(f"objective: {other} direction; {hint}")
+    fixed = sorted(space.overrides)
+    if study.user_attrs.get("overrides", fixed) != fixed:
+        different = sorted({*study.user_attrs["overrides"]} ^ {*fixed})
+        raise ConfigError(f"{', '.join(different)}: {other} configuration; {hint}")
+    for trial in study.get_trials(deepcopy=False):
+        for key in space.searched.keys() & trial.distributions.keys():
+            try:
+                check_distribution_compatibility(trial.distributions[key], space.searched[key])
+            except ValueError as error:
+                raise ConfigError(f"{key}: {other} space; {hint}") from error
+    study.set_user_attr("overrides", fixed)
+
+
+def outcome(result: Mapping[str, Any]) -> tuple[Any, list[float] | None, str | None]:
+    """How a run's results.json is told to a study: the trial's state, its values, and what went wrong."""
+    from optuna.trial import TrialState
+
+    if result["status"] == "pruned":
+        return TrialState.PRUNED, None, None
+    if result["status"] == "failed":
+        return TrialState.FAIL, None, str(result.get("error"))
+    objectives = result["objectives"]
+    if not all(math.isfinite(o["value"]) for o in objectives):
+        return TrialState.FAIL, None, ", ".join(f"{o['name']} is {o['value']}" for o in objectives)
+    return TrialState.COMPLETE, [o["value"] for o in objectives], None
+
+
+def best_of(study: Any) -> dict[str, Any]:
+    """The best trial in the form of Hydra's own sweeper, or the best compromises; empty where none is complete."""
+    from optuna.trial import TrialState
+
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return {}
+    if len(study.directions) == 1:
+        best = study.best_trial
+        return {"name": "optuna", "best_params": best.params, "best_value": best.value, "best_trial": best.number}
+    return {"name": "optuna", "solutions": [
+        {"trial": t.number, "params": t.params, "values": list(t.values)} for t in study.best_trials
+    ]}  # fmt: skip
 
 
 def of_job(hydra: Any) -> Any:
@@ -91,12 +162,15 @@ class Pruning:
 
     def should_stop(self, history: Sequence[Mapping[str, float]]) -> bool:
         """Whether the study wants this trial to end here."""
-        if self.several or len(history) == self.seen:
-            return self.pruned
+        if not self.several and len(history) > self.seen:
+            self.report(history)
+            self.seen = len(history)
+            self.pruned = bool(self.trial.should_prune())
+        return self.pruned
+
+    def report(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Tell the study of the epochs that it does not know yet; after the last one nobody asks whether to stop."""
         for epoch, metrics in enumerate(history):
-            if epoch not in self.told and math.isfinite(metrics[self.objective]):
+            if not self.several and epoch not in self.told and math.isfinite(metrics[self.objective]):
                 self.trial.report(metrics[self.objective], epoch)
                 self.told.add(epoch)
-        self.seen = len(history)
-        self.pruned = bool(self.trial.should_prune())
-        return self.pruned

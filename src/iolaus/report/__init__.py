@@ -1,0 +1,55 @@
+"""The report of a study: `python -m iolaus.report FOLDER`, at any time, also while its runs go on.
+
+`runs` reads the folder, `groups` compares, `sections` puts it into words and tables, `plots` and `trial_plots` draw;
+`markdown` and `html` write the same document. It imports neither torch nor Hydra.
+"""
+
+import csv
+import io
+import time
+from pathlib import Path
+
+from iolaus.checkpoint import write_atomically
+from iolaus.report.runs import BEST, Run, Study, read_study
+
+CSV, MARKDOWN, HTML, PLOTS = "results.csv", "report.md", "report.html", "plots"
+
+
+def write_report(folder: Path) -> Path:
+    """Write results.csv, report.md, report.html and plots/ into a folder with runs below it; returns the HTML's path.
+
+    Raises ValueError, one line, where there is no folder or no run.
+    """
+    from iolaus.report.html import to_html
+    from iolaus.report.markdown import to_markdown
+    from iolaus.report.sections import whole_document
+
+    study = read_study(Path(folder))
+    document = whole_document(study, foot=f"As of {time.strftime('%Y-%m-%d %H:%M')}. In full: {CSV}.")
+    (study.folder / PLOTS).mkdir(exist_ok=True)
+    for picture in document.pictures:
+        write(study.folder / PLOTS / f"{picture.name}.png", picture.png)
+    texts = {CSV: to_csv(study), MARKDOWN: to_markdown(document), HTML: to_html(document)}
+    for name, text in texts.items():  # the page last of all: what it names is there
+        write(study.folder / name, text.encode(errors="replace"))  # a folder's name may be no text
+    return study.folder / HTML
+
+
+def write(path: Path, content: bytes) -> None:
+    write_atomically(path, lambda file: file.write(content))
+
+
+def to_csv(study: Study) -> str:
+    """One row a run, with numbers as they are: accuracies are fractions. What a run does not have is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*study.varied, "status", *BEST, "last_val_accuracy", "last_test_accuracy", "objective", "epochs",
+                     "minutes", "images_per_second", "peak_memory_mib", "error", "folder"])  # fmt: skip
+    for run in study.runs:
+        writer.writerow([*(run.settings.get(key, "") for key in study.varied), *measured(study, run)])
+    return text.getvalue()
+
+
+def measured(study: Study, run: Run) -> list[object]:
+    return [run.status, *map(run.best, BEST), run.last("val/accuracy"), run.last("test/accuracy"), study.value(run),
+            int(run.epochs), run.minutes, run.images_per_second, run.peak_memory, run.error, run.name]  # fmt: skip
