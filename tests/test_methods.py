@@ -170,7 +170,6 @@ def test_a_runs_hardware_is_in_its_results_or_not_looked_at(command):
     watched = run(command, name="a")
     results = json.loads((watched.cwd / "outputs" / "a" / "results.json").read_text())
     assert results["hardware"]["ram_bytes"] > 50e6
-    assert results["hardware"]["ram_bytes"] <= results["peak_memory_bytes"] * 1.1
     assert all(m["hardware/ram_bytes"] <= results["hardware"]["ram_bytes"] for m in results["history"])
     run(command, "trainer.monitor_every=0", name="b")
     results = json.loads((watched.cwd / "outputs" / "b" / "results.json").read_text())

@@ -1,4 +1,4 @@
-"""Every combination of what a multirun varies, one run each: `hydra/sweeper=grid`, the default.
+"""Every combination of what a multirun varies, one run each: `hydra/sweeper=basic`, the default, in Hydra's place.
 
 A plugin of Hydra's, imported at every start, so it stays light.
 """

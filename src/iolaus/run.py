@@ -123,7 +123,8 @@ def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
         if pruning is not None:
             pruning.report(state.history)
         if received and state.epoch < settings.epochs and not should_stop(state.history):
-            log.warning("stopped in epoch %d; continue with: python train.py resume=%s", state.epoch + 1, shown(folder))
+            again = "the same command" if sweeping() else f"python train.py resume={shown(folder)}"
+            log.warning("stopped in epoch %d; continue with: %s", state.epoch + 1, again)
             raise SystemExit(128 + received[0])
         if pruning is not None and pruning.pruned and state.epoch < settings.epochs:
             log.info("pruned after epoch %d", state.epoch)

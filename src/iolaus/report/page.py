@@ -48,8 +48,8 @@ dd { margin: 0; overflow-wrap: anywhere; }
   overflow-x: auto; width: fit-content; max-width: 100%; background: var(--card); border: 1px solid var(--line);
   border-radius: 6px;
 }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
-th, td { padding: .42rem .55rem; text-align: right; white-space: nowrap; vertical-align: top; font-weight: 400; }
+table { border-collapse: collapse; width: 100%; font-size: .84rem; font-variant-numeric: tabular-nums; }
+th, td { padding: .42rem .5rem; text-align: right; white-space: nowrap; vertical-align: top; font-weight: 400; }
 thead th {
   color: var(--muted); font-weight: 600; vertical-align: bottom; white-space: normal;
   border-bottom: 1px solid var(--line);
