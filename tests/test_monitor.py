@@ -185,7 +185,8 @@ def test_what_is_shared_is_looked_at_again_only_for_other_processes_or_after_a_w
 def test_where_nobody_tells_what_is_shared_resident_memory_is_summed(family, monkeypatch):
     monkeypatch.setattr(monitor, "open", lambda *_: (_ for _ in ()).throw(FileNotFoundError()), raising=False)
     monkeypatch.setattr(monitor.os.path, "exists", lambda path: False)
-    expected = sum(p.memory_info().rss for p in [psutil.Process(), *psutil.Process().children(recursive=True)])
+    pids = [psutil.Process().pid, *monitor.descendants(psutil.Process())]
+    expected = sum(psutil.Process(pid).memory_info().rss for pid in pids)
     assert one()["hardware/ram_bytes"] == pytest.approx(expected, abs=4 * MIB)
 
 
