@@ -31,6 +31,7 @@ LARGEST = 64  # pixels that a model gets here
 RUNS = {
     "cifar100_sweep8": [8], "cifar100_grid": [36, 72], "cifar10_optimizers": 6 * [3], "cifar10_fast": [1, 5],
     "cifar100_resnet50_finetune": [1, 1], "cifar100_resnet50_pretrained": [1, 1], "pets_finetune": [1, 1],
+    "digits_search": [1, 1],
 }  # fmt: skip
 
 SGD = "torch.optim.SGD"
