@@ -120,3 +120,19 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def first_step_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in somebody's code, in the first training step of all."""
+    from iolaus import loop
+
+    original, calls = loop.train_step, []
+
+    def train_step(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 1:
+            raise ZeroDivisionError("the unexpected")
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", train_step)

@@ -27,18 +27,7 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(command):
     assert "2 of 3 runs are finished already" in told(again)
 
 
-def test_an_error_of_any_kind_in_one_run_does_not_end_the_sweep(command, monkeypatch):
-    from iolaus import loop
-
-    original, calls = loop.train_step, []
-
-    def train_step(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 1:
-            raise ZeroDivisionError("the unexpected")
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(loop, "train_step", train_step)
+def test_an_error_of_any_kind_in_one_run_does_not_end_the_sweep(command, first_step_fails):
     outcome = command(*TINY, "-m", "study=s", "seed=0,1")
     assert outcome.status == 1
     results = [checkpoint.read_json(run / "results.json") for run in outcome.runs]

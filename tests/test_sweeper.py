@@ -212,16 +212,7 @@ def test_a_search_of_several_objectives_is_not_pruned_and_gives_the_best_comprom
     assert content == {"name": "optuna", "solutions": best}
 
 
-def test_a_trial_that_fails_says_why_and_does_not_end_the_search(command, monkeypatch):
-    original, calls = loop.train_step, []
-
-    def train_step(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 1:
-            raise ZeroDivisionError("the unexpected")
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(loop, "train_step", train_step)
+def test_a_trial_that_fails_says_why_and_does_not_end_the_search(command, first_step_fails):
     points = "[{trainer.batch_size: 16},{trainer.batch_size: 0},{trainer.batch_size: 15}]"
     arguments = (*SEARCH, LR, N + "3", "trainer.batch_size=16,0,15", f"hydra.sweeper.enqueue={points}")
     outcome = command(*arguments, "hydra.sweeper.max_failure_rate=0.7")
