@@ -273,6 +273,7 @@ def test_linear_classifier_of_other_classes_leaves_nothing_to_load(tmp_path):
     assert "the model is a classifier alone" in refusal(five, tmp_path / "w.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch 2.11
 def test_tensor_that_cannot_be_copied_changes_nothing(tmp_path):
     state = state_of(cnn(seed=1))
     state["head.3.bias"] = torch.sparse_coo_tensor([[0]], [1.0], (3,), check_invariants=True)  # after all others
