@@ -17,10 +17,11 @@ from conftest import TINY
 from test_architecture import modules_after
 
 from iolaus import folders
+from iolaus.checkpoint import COLUMNS as BEST
 from iolaus.report import sections, to_csv, write_report
 from iolaus.report.groups import as_grid, effects, grouped
 from iolaus.report.markdown import to_markdown
-from iolaus.report.runs import BEST, read_study
+from iolaus.report.runs import read_study
 from iolaus.report.trial_plots import search_pictures
 from iolaus.report.trials import read_search
 

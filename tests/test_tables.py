@@ -99,7 +99,7 @@ def test_a_sweep_in_which_every_run_failed_has_no_best():
 
 
 def test_columns_take_the_short_name_of_a_key_unless_two_would_be_the_same():
-    assert tables._short(["optimizer.lr", "model.depth", "data.depth"]) == [
+    assert tables.short_names(["optimizer.lr", "model.depth", "data.depth"]) == [
         "lr",
         "model.depth",
         "data.depth",

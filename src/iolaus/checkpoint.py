@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 LAST, BEST, RESULTS, METRICS, CURVES = "last.pt", "best.pt", "results.json", "metrics.jsonl", "curves.png"
+# of results.json, which tables and reports show
+COLUMNS = (
+    "best_train_accuracy", "best_val_accuracy", "best_test_accuracy",
+    "best_train_loss", "best_val_loss", "best_test_loss",
+)  # fmt: skip
 DOS_FOLDER = 0x10  # the bit of a zip entry's attributes
 
 

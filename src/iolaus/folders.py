@@ -15,16 +15,14 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from iolaus.checkpoint import LAST, RESULTS, read_json
+from iolaus.checkpoint import COLUMNS, LAST, RESULTS, read_json
+from iolaus.settings import objectives_of
 from iolaus.stopping import mode_of
+from iolaus.trial import SWEEPER
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
 LOCK = ".lock"  # held by the process that trains in the folder
-COLUMNS = (
-    "best_train_accuracy", "best_val_accuracy", "best_test_accuracy",
-    "best_train_loss", "best_val_loss", "best_test_loss",
-)  # fmt: skip
 
 
 class ExperimentsSource(FileConfigSource):
@@ -81,7 +79,7 @@ class Folders(Callback):
         varied = [o for o in overrides if o.is_sweep_override()]
         fixed = [o.get_key_element().lstrip("+~") for o in overrides if not o.is_sweep_override()]
         ours = [f"hydra.job.config.override_dirname.exclude_keys=[{','.join(fixed)}]"]
-        if config.hydra.sweeper.get("_target_") == "iolaus.sweeper.OptunaSweeper":
+        if config.hydra.sweeper.get("_target_") == SWEEPER:
             ours.append("hydra.sweep.subdir=${hydra.job.num}")  # the trial's number
         elif not varied:
             ours.append("hydra.sweep.subdir=run")
@@ -128,8 +126,7 @@ def directions(config: DictConfig) -> list[str]:
     """The ways of the objectives, for a sweeper that optimizes (Optuna's); none where it was told them or does not."""
     if "direction" not in config.hydra.sweeper or config.hydra.sweeper.direction is not None:
         return []
-    objectives = [config.objective] if isinstance(config.objective, str) else list(config.objective)
-    return ["maximize" if mode_of(objective) == "max" else "minimize" for objective in objectives]
+    return ["maximize" if mode_of(name) == "max" else "minimize" for name in objectives_of(config.objective)]
 
 
 def study_name(overrides: list[str], varied: list[str]) -> str:

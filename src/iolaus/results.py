@@ -50,17 +50,20 @@ def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float
         "status": "finished",
         "stopped": "early stopping" if early else None,
         **objectives(parts, history),
-        "best_train_accuracy": max(m["train/accuracy"] for m in history),
-        "best_val_accuracy": max(m["val/accuracy"] for m in history),
+        **best_of_all_epochs(history),
         "best_test_accuracy": metrics["best"]["test/accuracy"],
-        "best_train_loss": min(m["train/loss"] for m in history),
-        "best_val_loss": min(m["val/loss"] for m in history),
         "best_test_loss": metrics["best"]["test/loss"],
         "selected_on_test": parts.data.selected_on_test,
         "metrics": metrics,
         "epochs": state.epoch, "steps": state.step, "seconds": seconds, "images_per_second": images / seconds,
         "hardware": watched(history), **environment(parts), "history": history, "config": config,
     }  # fmt: skip
+
+
+def best_of_all_epochs(history: list[dict[str, float]]) -> dict[str, float]:
+    """The best train and val values, each of its own epoch."""
+    return {f"best_{split}_{name}": best(m[f"{split}/{name}"] for m in history)
+            for name, best in (("accuracy", max), ("loss", min)) for split in ("train", "val")}  # fmt: skip
 
 
 def objectives(parts: Parts, history: list[dict[str, float]]) -> dict[str, Any]:
@@ -77,10 +80,7 @@ def pruned(parts: Parts, state: loop.State, config: Any) -> dict[str, Any]:
     return {
         "status": "pruned",
         **objectives(parts, history),
-        "best_train_accuracy": max(m["train/accuracy"] for m in history),
-        "best_val_accuracy": max(m["val/accuracy"] for m in history),
-        "best_train_loss": min(m["train/loss"] for m in history),
-        "best_val_loss": min(m["val/loss"] for m in history),
+        **best_of_all_epochs(history),
         "epochs": state.epoch, "steps": state.step, "seconds": sum(m["seconds"] for m in history),
         **environment(parts), "history": history, "config": config,
     }  # fmt: skip
@@ -94,7 +94,7 @@ def failed(parts: Parts, state: loop.State, error: str, config: Any) -> dict[str
 
 
 def watched(history: list[dict[str, float]]) -> dict[str, float]:
-    """What the monitor saw over the whole run: the most bytes, the mean of percent and watts, weighted by epoch."""
+    """What the monitor saw over the whole run: the most bytes, the mean of percent and watts, each epoch alike."""
     prefix = "hardware/"
     epochs = ({k.removeprefix(prefix): v for k, v in metrics.items() if k.startswith(prefix)} for metrics in history)
     return epoch_means(enumerate(epochs))

@@ -4,6 +4,7 @@ Each is checked as every `_target_` node is, against its signature; ranges when 
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +15,11 @@ COSTS = ("seconds", "parameters")  # further objectives of a search: of training
 def _require(ok: bool, name: str, value: Any, allowed: str) -> None:
     if not ok:
         raise ValueError(f"{name}={value}: must be {allowed}")
+
+
+def objectives_of(objective: str | Sequence[str]) -> list[str]:
+    """The key `objective` as a list: one metric, or those of a search of several."""
+    return [objective] if isinstance(objective, str) else list(objective)
 
 
 @dataclass
@@ -39,7 +45,7 @@ class Launch:
     @property
     def objectives(self) -> list[str]:
         """All of them; the first is that of the best epoch."""
-        return [self.objective] if isinstance(self.objective, str) else list(self.objective)
+        return objectives_of(self.objective)
 
 
 @dataclass

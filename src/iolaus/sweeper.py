@@ -27,6 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from iolaus import folders, locks, space, trial
 from iolaus.checkpoint import LAST, RESULTS, read_json
 from iolaus.errors import ConfigError, explain, first_line, nearest
+from iolaus.settings import objectives_of
 from iolaus.workers import IDLE_SECONDS, end_quietly, end_workers, is_a_dead_worker
 
 log = logging.getLogger("iolaus")
@@ -85,8 +86,7 @@ class OptunaSweeper(Sweeper):
         ):
             if not fine:
                 raise ConfigError(f"hydra.sweeper.{name}={getattr(self, name, self.directions)}: must be {allowed}")
-        objective = self.composed.objective
-        names = [objective] if isinstance(objective, str) else list(objective)
+        names = objectives_of(self.composed.objective)
         if len(names) != len(self.directions):
             raise ConfigError(f"hydra.sweeper.direction: {len(self.directions)} for {len(names)} objectives")
 

@@ -1,6 +1,7 @@
 """The closing table of a run, and the table of a sweep."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ def sweep_table(rows: list[dict[str, Any]], varied: list[str], console: "Console
     console = console or Console()
     table = _table(console)
     table.add_column("")
-    for key, name in zip(varied, _short(varied), strict=True):
+    for key, name in zip(varied, short_names(varied), strict=True):
         longest = max((len(row["overrides"].get(key, MISSING)) for row in rows), default=0)
         table.add_column(name, overflow="fold", min_width=min(longest, 16))
     for name in ("val\nacc", "train\nacc", "test\nacc", "train\nloss", "test\nloss", "\nminutes"):
@@ -92,7 +93,7 @@ def sweep_table(rows: list[dict[str, Any]], varied: list[str], console: "Console
         _print_line(console, str(best["folder"]))
 
 
-def _short(keys: list[str]) -> list[str]:
+def short_names(keys: Sequence[str]) -> list[str]:
     """`optimizer.lr` becomes `lr` wherever no other key ends in the same word."""
     leaves = [key.rsplit(".", 1)[-1] for key in keys]
     return [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)]

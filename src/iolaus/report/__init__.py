@@ -9,8 +9,8 @@ import io
 import time
 from pathlib import Path
 
-from iolaus.checkpoint import write_atomically
-from iolaus.report.runs import BEST, Run, Study, read_study
+from iolaus.checkpoint import COLUMNS, write_atomically
+from iolaus.report.runs import Run, Study, read_study
 
 CSV, MARKDOWN, HTML, PLOTS = "results.csv", "report.md", "report.html", "plots"
 
@@ -43,13 +43,13 @@ def to_csv(study: Study) -> str:
     """One row a run, with numbers as they are: accuracies are fractions. What a run does not have is empty."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*study.varied, "status", *BEST, "last_val_accuracy", "last_test_accuracy", "objective", "epochs",
-                     "minutes", "images_per_second", "peak_memory_mib", "error", "folder"])  # fmt: skip
+    writer.writerow([*study.varied, "status", *COLUMNS, "last_val_accuracy", "last_test_accuracy", "objective",
+                     "epochs", "minutes", "images_per_second", "peak_memory_mib", "error", "folder"])  # fmt: skip
     for run in study.runs:
         writer.writerow([*(run.settings.get(key, "") for key in study.varied), *measured(study, run)])
     return text.getvalue()
 
 
 def measured(study: Study, run: Run) -> list[object]:
-    return [run.status, *map(run.best, BEST), run.last("val/accuracy"), run.last("test/accuracy"), study.value(run),
+    return [run.status, *map(run.best, COLUMNS), run.last("val/accuracy"), run.last("test/accuracy"), study.value(run),
             int(run.epochs), run.minutes, run.images_per_second, run.peak_memory, run.error, run.name]  # fmt: skip

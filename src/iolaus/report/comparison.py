@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from iolaus.report.document import Cell, Column, Section, Table, Text
 from iolaus.report.groups import MISSING, Effect, Grid, Group, as_grid, effects
 from iolaus.report.runs import Study, natural
-from iolaus.report.wording import label, metric, setting_cell, setting_columns, short_names, shown
+from iolaus.report.wording import label, metric, setting_cell, setting_columns, shown
+from iolaus.tables import short_names
 
 MOST_KEYS = 4  # that one table shows
 
@@ -49,7 +50,7 @@ def grid_section(study: Study, grid: Grid) -> Section:
 def headline(keys: Sequence[str], values: Sequence[str]) -> str:
     """The name of a column: the key is said where there is one only, as nothing else says it."""
     if len(keys) == 1:
-        return f"{short_names(keys)[keys[0]]} {shown(values[0])}"
+        return f"{short_names(keys)[0]} {shown(values[0])}"
     return label(dict(zip(keys, values, strict=True)), keys)
 
 

@@ -67,10 +67,10 @@ def key(entry: Entry) -> str:
 
 
 def table(content: Table) -> str:
+    names = [escape(column.name).replace(", %", ",&nbsp;%") for column in content.columns]
     head = "".join(
         f'<th scope="col"{"" if column.numeric else " class=word"}>{name}</th>'
-        for column in content.columns
-        if (name := escape(column.name).replace(", %", ",&nbsp;%")) is not None
+        for name, column in zip(names, content.columns, strict=True)
     )
     rows = []
     for i, row in enumerate(content.rows):

@@ -16,13 +16,10 @@ from typing import Any, overload
 import yaml
 
 from iolaus.checkpoint import METRICS, RESULTS, read_json
-from iolaus.curves import SPLITS
 from iolaus.stopping import mode_of
 
 FINISHED, PRUNED, FAILED, RUNNING, UNFINISHED = "finished", "pruned", "failed", "running", "unfinished"
 STATUSES = (FINISHED, PRUNED, FAILED, RUNNING, UNFINISHED)
-# In the order of iolaus.folders.COLUMNS, whose module imports Hydra; a test compares the two.
-BEST = tuple(f"best_{split}_{name}" for name in ("accuracy", "loss") for split in SPLITS)
 NOT_A_CHOICE = ("study", "resume")  # where a run is written, not what it is
 QUIET_SECONDS = 600  # a run without results that has written nothing for so long, or for three epochs, has ended
 # libyaml's loader, where PyYAML has it: ten times as fast
@@ -48,7 +45,7 @@ class Run:
         return number(self.history[-1].get(metric)) if value is None and self.history else value
 
     def best(self, column: str) -> float | None:
-        """One of BEST. A run without results has the best of its epochs so far, and none for test."""
+        """One of checkpoint.COLUMNS. A run without results has the best of its epochs so far, and none for test."""
         value = number(self.result.get(column))
         if value is not None or not self.history:
             return value

@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from iolaus.checkpoint import COLUMNS
 from iolaus.report import wording
 from iolaus.report.comparison import comparison
 from iolaus.report.document import Block, Cell, Column, Document, Gallery, Section, Table, Text
 from iolaus.report.groups import MISSING, Group, best_group, grouped
 from iolaus.report.plots import legend, pictures, styles
-from iolaus.report.runs import BEST, FAILED, FINISHED, PRUNED, Study, inside, number, read_yaml
+from iolaus.report.runs import FAILED, FINISHED, PRUNED, Study, inside, number, read_yaml
 from iolaus.report.summary import head
 from iolaus.report.trial_plots import search_pictures
 from iolaus.report.trials import Search, read_search
@@ -123,7 +124,7 @@ def not_finished(study: Study) -> list[Section]:
 
 def all_runs(study: Study) -> Section:
     """Every run with its best values, as results.csv has them."""
-    columns = [metric(study.objective), *map(wording.best, BEST), wording.EPOCHS, wording.minutes(study.runs)]
+    columns = [metric(study.objective), *map(wording.best, COLUMNS), wording.EPOCHS, wording.minutes(study.runs)]
     rows = [
         [*setting_cells(run.settings, study.varied), Cell(run.status), *(m.cell([m.get(run)]) for m in columns),
          folder_cell(run)]

@@ -8,6 +8,7 @@ from urllib.parse import quote
 from iolaus.report.document import Cell, Column
 from iolaus.report.groups import MISSING, Metric, mean_std
 from iolaus.report.runs import STATUSES, Run
+from iolaus.tables import short_names
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -73,12 +74,6 @@ SPEED = Measure("images/s", lambda run: run.images_per_second)
 MEMORY = Measure("peak MiB", lambda run: run.peak_memory, largest=True)
 
 
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """`optimizer.lr` becomes `lr` wherever no other key ends in the same word."""
-    leaves = [key.rsplit(".", 1)[-1] for key in keys]
-    return {key: leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)}
-
-
 def shown(value: str) -> str:
     """A value as it was typed; a drawn number (0.012345678901) with four digits."""
     return f"{float(value):.4g}" if NUMBER.fullmatch(value) and len(value) > 8 else value
@@ -86,7 +81,7 @@ def shown(value: str) -> str:
 
 def label(settings: Mapping[str, str], keys: Sequence[str]) -> str:
     """What a configuration is, in a few words: `resnet18 · lr 0.1 · step`."""
-    names = short_names(keys)
+    names = dict(zip(keys, short_names(keys), strict=True))
     words = []
     for key in keys:
         if key in settings:
@@ -112,7 +107,7 @@ def values_of(values: Sequence[str]) -> str:
 
 
 def setting_columns(keys: Sequence[str]) -> list[Column]:
-    return [Column(name, numeric=False) for name in short_names(keys).values()]
+    return [Column(name, numeric=False) for name in short_names(keys)]
 
 
 def setting_cells(settings: Mapping[str, str], keys: Sequence[str]) -> list[Cell]:
