@@ -1,5 +1,6 @@
 import math
 import sys
+import threading
 
 import pytest
 from matplotlib.figure import Figure
@@ -144,3 +145,24 @@ def test_drawing_needs_no_pyplot(tmp_path):
     )
     command = [sys.executable, "-c", code, str(tmp_path / "curves.png")]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_picture_is_the_same_whatever_was_drawn_before_it(tmp_path):
+    """The figure is used again; a thread of its own begins with a new one."""
+    steps = history(20, lr=lambda epoch: 0.1 ** (1 + epoch // 5))
+    groups = history(30, **{"lr/1": 0.3})
+    pictures = [(history(3), "short", 1), (steps, "steps", 19), (groups, "long", None), (steps[:7], "", 2)]
+
+    def draw(index, name):
+        history, title, best = pictures[index]
+        draw_curves(history, tmp_path / name, title, best_epoch=best)
+        return (tmp_path / name).read_bytes()
+
+    alone = []
+    for index in range(len(pictures)):
+        thread = threading.Thread(target=lambda index=index: alone.append(draw(index, f"alone{index}.png")))
+        thread.start()
+        thread.join()
+    for order in ((0, 1, 2, 3), (3, 2, 1, 0, 2)):
+        for index in order:
+            assert draw(index, "again.png") == alone[index], order

@@ -35,7 +35,7 @@ PICKS = [  # machine, asked, device
     ({"mps": True}, "auto", "mps"),
     ({"gpus": 2, "mps": True}, "cpu", "cpu"),
     ({"gpus": 2, "mps": True}, "mps", "mps"),
-    ({"gpus": 2}, "cuda", "cuda"),
+    ({"gpus": 1}, "cuda", "cuda"),
     ({"gpus": 2}, "cuda:0", "cuda:0"),
     ({"gpus": 2}, "cuda:1", "cuda:1"),
 ]

@@ -303,7 +303,7 @@ def test_a_study_may_live_in_sqlite(command, tmp_path):
 @pytest.fixture
 def postgresql(tmp_path):
     """A server of our own on a socket and a port of the loopback, as Debian packages it; gives the URL."""
-    pytest.importorskip("psycopg2", reason="psycopg2, PostgreSQL's driver, is not installed")
+    pytest.importorskip("psycopg", reason="psycopg, PostgreSQL's driver, is not installed")
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         pytest.skip("no PostgreSQL server in /usr/lib/postgresql")
@@ -330,12 +330,27 @@ def postgresql(tmp_path):
     shutil.rmtree(data)
 
 
-def test_a_study_may_live_in_postgresql(command, postgresql, tmp_path):
-    for n_trials in (1, 2):
-        outcome = command(*SEARCH, LR, f"{N}{n_trials}", f"hydra.sweeper.storage={postgresql}",
-                          "hydra/sweeper/pruner=median")  # fmt: skip
-        assert outcome.status == 0, told(outcome)
-    assert states_of(tmp_path, postgresql) == ["COMPLETE"] * 2
+def test_a_study_may_live_in_postgresql_where_two_processes_share_it(command, postgresql, tmp_path):
+    arguments = (*SEARCH, LR, f"hydra.sweeper.storage={postgresql}", "hydra/sweeper/pruner=median")
+    outcome = command(*arguments, N + "1")
+    assert outcome.status == 0, told(outcome)
+    both = [processes.start(tmp_path, *arguments, N + "5") for _ in range(2)]
+    for process in both:
+        process.join(120)
+        assert process.exitcode == 0
+    assert states_of(tmp_path, postgresql) == ["COMPLETE"] * 5
+    assert sorted(run.name for run in (tmp_path / "outputs" / "s").glob("[0-9]*")) == list("01234")
+    assert not (tmp_path / "outputs" / "s" / "optuna.journal").exists()
+
+
+def test_a_database_without_its_driver_says_what_to_install(command, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    outcome = command(*SEARCH, LR, "hydra.sweeper.storage=postgresql://me:secret@localhost/studies")
+    assert outcome.status == 2
+    assert outcome.err.startswith("iolaus: hydra.sweeper.storage: ")
+    assert "pip install -e '.[postgresql]'" in outcome.err
+    assert "secret" not in outcome.err
+    assert not list(outcome.cwd.iterdir())
 
 
 # ---- processes: killed, several, interrupted

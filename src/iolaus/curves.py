@@ -1,5 +1,6 @@
 """A run's curves as one picture: loss, accuracy and learning rate by epoch."""
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ SPLITS = ("train", "val", "test")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#666666"
 MARKERS_UP_TO = 12  # epochs; beyond, markers only hide the line
+_of_thread = threading.local()
 
 
 def draw_curves(history: list[dict[str, Any]], path: Path, title: str = "", best_epoch: int | None = None) -> None:
@@ -20,32 +22,21 @@ def draw_curves(history: list[dict[str, Any]], path: Path, title: str = "", best
     best_epoch: counted from 0; marked by a line, with the validation values there written above it.
     The file is replaced atomically. Raises ValueError if `history` is empty.
     """
-    # imported here: half a second that the start of a run does not owe
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
-
     if not history:
         raise ValueError("There are no curves to draw: the history holds no epoch")
-
-    # Figure with its own canvas, without pyplot: no window, nothing global, any thread
-    figure = Figure(figsize=(13, 4))
-    FigureCanvasAgg(figure)
-    # by hand: a layout engine draws everything twice, 0.1 s that each run of a sweep would pay
-    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.13, top=0.78, wspace=0.2)
-    figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", parse_math=False)
-    loss_axes, accuracy_axes, lr_axes = figure.subplots(1, 3)
+    figure = _empty_figure()
+    figure._suptitle.set_text(title)
+    loss_axes, accuracy_axes, lr_axes = figure.axes
 
     for axes, name, scale in ((loss_axes, "loss", 1.0), (accuracy_axes, "accuracy", 100.0)):
-        _prepare(axes, name, history)
+        _span(axes, history)
         for split, colour in zip(SPLITS, COLOURS, strict=False):
             _line(axes, history, f"{split}/{name}", split, colour, scale)
         if best_epoch is not None:
             _mark_best(axes, history, name, best_epoch)
         _legend(axes)
-    accuracy_axes.yaxis.set_major_formatter(PercentFormatter(decimals=None))
 
-    _prepare(lr_axes, "learning rate", history)
+    _span(lr_axes, history)
     groups = [key for key in _keys(history) if key == "lr" or key.startswith("lr/")]
     for index, key in enumerate(groups):
         _line(lr_axes, history, key, key, COLOURS[(index + 2) % len(COLOURS)])
@@ -74,20 +65,51 @@ def _points(history: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
     return [(entry["epoch"] + 1, entry[key]) for entry in history if entry.get(key) is not None]
 
 
-def _prepare(axes: Any, name: str, history: list[dict[str, Any]]) -> None:
-    from matplotlib.ticker import MaxNLocator
+def _empty_figure() -> Any:
+    """Three axes without curves. Each thread has one and uses it again: a new one costs a sweep's run 0.05 s."""
+    if not hasattr(_of_thread, "figure"):
+        _of_thread.figure = _new_figure()
+    for axes in _of_thread.figure.axes:
+        for artist in (*axes.lines, *axes.texts, axes.get_legend()):
+            if artist is not None:
+                artist.remove()
+        axes.relim()
+        if axes.get_yscale() != "linear":
+            axes.set_yscale("linear")
+        axes.autoscale(axis="y")
+    return _of_thread.figure
 
-    # the padding leaves a row between title and axes to the best epoch's value; without y its place is searched for
-    axes.set_title(name, loc="left", fontsize=11, y=1.0, pad=20)
-    axes.set_xlabel("epoch", color=GREY)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+def _new_figure() -> Any:
+    # imported here: half a second that the start of a run does not owe
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    # Figure with its own canvas, without pyplot: no window, nothing global
+    figure = Figure(figsize=(13, 4))
+    FigureCanvasAgg(figure)
+    # by hand: a layout engine draws everything twice, 0.1 s that each run of a sweep would pay
+    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.13, top=0.78, wspace=0.2)
+    figure.suptitle("", x=0.012, ha="left", fontsize=12, fontweight="bold", parse_math=False)
+    for axes, name in zip(figure.subplots(1, 3), ("loss", "accuracy", "learning rate"), strict=True):
+        # the padding leaves a row between title and axes to the best epoch's value; without y its place is searched
+        axes.set_title(name, loc="left", fontsize=11, y=1.0, pad=20)
+        axes.set_xlabel("epoch", color=GREY)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set_color("#bbbbbb")
+        axes.tick_params(colors=GREY, labelsize=9)
+    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(decimals=None))
+    return figure
+
+
+def _span(axes: Any, history: list[dict[str, Any]]) -> None:
+    """From the first epoch to the last; there is no epoch 0."""
     first, last = history[0]["epoch"] + 1, history[-1]["epoch"] + 1
     margin = max(0.02 * (last - first), 0.3)
-    axes.set_xlim(first - min(margin, 0.5), last + margin)  # there is no epoch 0
-    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#bbbbbb")
-    axes.tick_params(colors=GREY, labelsize=9)
+    axes.set_xlim(first - min(margin, 0.5), last + margin)
 
 
 def _line(axes: Any, history: list[dict[str, Any]], key: str, label: str, colour: str, scale: float = 1.0) -> None:

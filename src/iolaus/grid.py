@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from iolaus import folders
 from iolaus.checkpoint import RESULTS, read_json
 from iolaus.errors import ConfigError
-from iolaus.workers import is_a_dead_worker
+from iolaus.workers import is_a_dead_worker, one_run_per_gpu
 
 log = logging.getLogger("iolaus")
 ATTEMPTS = 3  # at runs whose process was killed
@@ -28,6 +28,11 @@ class Grid(BasicSweeper):
     The sweep ends with exit status 1 when a run has failed, 2 where it was by its configuration; the run's
     results.json, or the sweep's output, says why.
     """
+
+    def setup(self, **parts: Any) -> None:
+        """Make the launcher."""
+        super().setup(**parts)
+        one_run_per_gpu(self.launcher, parts["config"])
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is not finished of all combinations, each in its folder."""

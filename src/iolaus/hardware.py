@@ -9,17 +9,24 @@ from typing import Any
 
 import torch
 
+from iolaus import gpus
+
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` is CUDA, else Apple's MPS, else the CPU. Raises ValueError for a device that is not there."""
+    """`auto` is CUDA, else Apple's MPS, else the CPU; of several GPUs one of this process's own (gpus.py).
+
+    Raises ValueError for a device that is not there.
+    """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if cuda else "mps" if mps else "cpu"
-    here = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count() if cuda else 0)] + ["mps"] * mps
+    here = ["cpu"] + [f"cuda:{i}" for i in range(gpus.count())] + ["mps"] * mps
     if name not in {*here, *(n.split(":")[0] for n in here)}:  # asked first: torch.device("cuda:01") is no ValueError
         raise ValueError(f"device={name}: not on this machine; allowed: auto, {', '.join(here)}")
+    if name == "cuda" and gpus.count() > 1:
+        name = f"cuda:{gpus.own_gpu()}"
     return torch.device(name)
 
 

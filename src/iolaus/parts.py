@@ -49,6 +49,8 @@ def build_parts(plain: dict[str, Any]) -> Parts:
     settings: Trainer = config.build("trainer", plain["trainer"])
     with problems_of("trainer"):
         device = hardware.pick_device(settings.device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # for what asks for no device: pinned memory, libraries' workspaces
         precision = hardware.pick_precision(settings.precision, device)
     hardware.keep_freed_memory(settings.keep_freed_memory)
     hardware.deterministic(settings.deterministic)

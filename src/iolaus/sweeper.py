@@ -28,7 +28,7 @@ from iolaus import folders, locks, space, trial
 from iolaus.checkpoint import LAST, RESULTS, read_json
 from iolaus.errors import ConfigError, explain, first_line, nearest
 from iolaus.settings import objectives_of
-from iolaus.workers import IDLE_SECONDS, end_quietly, end_workers, is_a_dead_worker
+from iolaus.workers import IDLE_SECONDS, end_quietly, end_workers, is_a_dead_worker, is_joblib
 
 log = logging.getLogger("iolaus")
 OVER = ("finished", "pruned", "failed")
@@ -61,9 +61,8 @@ class OptunaSweeper(Sweeper):
 
         self.composed, self.context, self.folder = config, hydra_context, Path(config.hydra.sweep.dir)
         self._check_keys()
-        launcher = str(config.hydra.launcher._target_)
-        self.in_workers = "joblib" in launcher
-        if self.n_jobs > 1 and launcher.endswith("BasicLauncher"):
+        self.in_workers = is_joblib(config)
+        if self.n_jobs > 1 and config.hydra.launcher._target_.endswith("BasicLauncher"):
             raise ConfigError(f"hydra.sweeper.n_jobs={self.n_jobs}: the basic launcher runs one at a time; "
                               "add hydra/launcher=joblib")  # fmt: skip
         if self.in_workers:

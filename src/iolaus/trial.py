@@ -38,11 +38,19 @@ def open_storage(url: str | None, folder: Path) -> Any:
         path = (folder / JOURNAL).absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=journal_lock(path)))
-    # others write to the file as well, and SQLite's own wait of 5 s is short on a busy machine
-    patience = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else None
+    from sqlalchemy.pool import NullPool
+
+    # a connection for each question: an epoch may last longer than firewalls let an idle one live, and hundreds of
+    # workers would hold more than a server has. SQLite's own wait of 5 s is short where many write.
+    options: dict[str, Any] = {"poolclass": NullPool}
+    if url.startswith("sqlite"):
+        options["connect_args"] = {"timeout": 60}
     try:
-        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=patience))
-    except Exception as error:  # of SQLAlchemy, of the database, of a driver that is not installed
+        return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=options))
+    except ImportError as error:
+        hint = "; pip install -e '.[postgresql]'" if url.startswith("postgresql") else ""
+        raise ConfigError(f"hydra.sweeper.storage: {first_line(error.__cause__ or error)}{hint}") from error
+    except Exception as error:  # of SQLAlchemy, of the database
         raise ConfigError(f"hydra.sweeper.storage: {first_line(error)}") from error
 
 

@@ -7,8 +7,23 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+JOBLIB = "hydra_plugins.hydra_joblib_launcher."
 IDLE_SECONDS = 30  # after which a worker without work ends: one whose sweeper was killed, too
 PATIENCE_SECONDS = 15.0  # for the runs to write their checkpoints, after Ctrl-C
+
+
+def is_joblib(config: Any) -> bool:
+    """Whether a composed configuration's launcher is joblib's."""
+    return str(config.hydra.launcher._target_).startswith(JOBLIB)
+
+
+def one_run_per_gpu(launcher: Any, config: Any) -> None:
+    """Let joblib's n_jobs=-1, which is a process for each core, be one for each GPU where runs take one (gpus.py)."""
+    if is_joblib(config) and launcher.joblib.get("n_jobs") == -1 and config.trainer.device in ("auto", "cuda"):
+        from iolaus import gpus
+
+        if gpus.count():
+            launcher.joblib["n_jobs"] = gpus.count()
 
 
 def is_a_dead_worker(error: Exception) -> bool:
