@@ -3,6 +3,7 @@
 import contextlib
 import types
 
+import joblib
 import processes
 import pytest
 import torch
@@ -66,15 +67,13 @@ def test_processes_share_no_gpu_and_a_killed_one_leaves_its_own(tmp_path):
     [
         ([], IDS, 2),
         (["trainer.device=cuda"], IDS, 2),
-        (["trainer.device=cpu"], IDS, -1),
+        (["trainer.device=cpu"], IDS, joblib.cpu_count()),
         (["hydra.launcher.n_jobs=5"], IDS, 5),
-        ([], [], -1),
+        ([], [], joblib.cpu_count()),
     ],
 )
 def test_joblib_runs_as_many_at_once_as_there_are_gpus(monkeypatch, arguments, ids, n_jobs):
     pretend(monkeypatch, ids)
     with initialize_config_dir(str(ROOT / "conf")):
         config = compose("config", ["hydra/launcher=joblib", *arguments], return_hydra_config=True)
-    launcher = types.SimpleNamespace(joblib={"n_jobs": config.hydra.launcher.n_jobs})
-    workers.one_run_per_gpu(launcher, config)
-    assert launcher.joblib["n_jobs"] == n_jobs
+    assert workers.runs_at_once(config) == n_jobs

@@ -436,17 +436,41 @@ def test_joblib_runs_two_at_once_survives_a_killed_worker_and_ends_on_ctrl_c(tmp
     assert all_is_well(tmp_path, 2, epochs=60)
 
 
-def test_a_worker_that_outlives_its_sweeper_is_left_to_end_its_trial(tmp_path):
-    arguments = (*SLOW, N + "1", "hydra/launcher=joblib", "trainer.epochs=150")
-    process = processes.start(tmp_path, *arguments)
-    processes.wait_for(at_epoch(tmp_path, 0), process)
+def test_workers_that_outlive_their_sweeper_end_their_trials_and_themselves(tmp_path):
+    arguments = (*SLOW, N + "2", "trainer.epochs=150")
+    process = processes.start(tmp_path, *arguments, *JOBLIB)
+    processes.wait_for(lambda: at_epoch(tmp_path, 0)() and at_epoch(tmp_path, 1)(), process)
     processes.kill(process)
-    second = processes.start(tmp_path, *SLOW, N + "1", "trainer.epochs=150")
+    second = processes.start(tmp_path, *arguments)
     second.join(300)
     assert second.exitcode == 0, (tmp_path / "output").read_text()
-    assert all_is_well(tmp_path, 1, epochs=150)
-    assert "resumed" not in (tmp_path / "outputs" / "s" / "0" / "run.log").read_text()
+    assert all_is_well(tmp_path, 2, epochs=150)
+    assert "resumed" not in "".join(log.read_text() for log in tmp_path.glob("outputs/s/*/run.log"))
+    # with two, their results are more than fits into the pipe that nobody reads any more
     processes.wait_for(lambda: not processes.group_of(process), seconds=90)
+
+
+@pytest.mark.parametrize("sweep", ["search", "grid"])
+def test_sigterm_to_the_sweeper_alone_lets_its_workers_write_their_checkpoints(tmp_path, sweep):
+    arguments = (*TINY, "-m", "study=s", "trainer.epochs=2000", "hydra/launcher=joblib", "trainer.monitor_every=0")
+    if sweep == "search":
+        arguments = (*arguments, "hydra/sweeper=optuna", LR, "hydra.sweeper.n_jobs=2", N + "3")
+    else:
+        arguments = (*arguments, "seed=0,1,2", "hydra.launcher.n_jobs=2")
+    process = processes.start(tmp_path, *arguments)
+
+    def runs():
+        return list(tmp_path.glob("outputs/s/*/metrics.jsonl"))
+
+    processes.wait_for(lambda: len(runs()) == 2, process)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 143
+    processes.wait_for(lambda: not processes.group_of(process), seconds=30)
+    assert len(runs()) == 2
+    for run in runs():
+        assert "stopped in epoch" in run.with_name("run.log").read_text()
+    assert "Traceback" not in (tmp_path / "output").read_text()
 
 
 def test_a_storm_of_kills_loses_nothing():

@@ -13,10 +13,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from iolaus import folders
+from iolaus import folders, workers
 from iolaus.checkpoint import RESULTS, read_json
 from iolaus.errors import ConfigError
-from iolaus.workers import is_a_dead_worker, one_run_per_gpu
 
 log = logging.getLogger("iolaus")
 ATTEMPTS = 3  # at runs whose process was killed
@@ -32,7 +31,10 @@ class Grid(BasicSweeper):
     def setup(self, **parts: Any) -> None:
         """Make the launcher."""
         super().setup(**parts)
-        one_run_per_gpu(self.launcher, parts["config"])
+        self.at_once = 0  # worker processes; 0 where the launcher takes all jobs at once
+        if workers.is_joblib(self.config):
+            self.at_once = workers.runs_at_once(self.config)
+            workers.prepare(self.launcher, self.at_once)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is not finished of all combinations, each in its folder."""
@@ -49,32 +51,46 @@ class Grid(BasicSweeper):
         if to_run < jobs:
             log.info("%d of %d runs are finished already", jobs - to_run, jobs)
         returns: list[JobReturn] = []
-        for batch in open_runs:
-            if batch:
-                returns += self._launch(batch, len(returns))
+        if self.at_once:
+            returns = self._work_in_processes([job for batch in open_runs for job in batch])
+        else:
+            for batch in open_runs:
+                if batch:
+                    returns += self._launch(batch, len(returns))
         if failed := [job_return for job_return in returns if job_return.status != JobStatus.COMPLETED]:
             log.error("%d of %d runs failed; the others are done", len(failed), jobs)
             mistakes = all(isinstance(job_return._return_value, ConfigError) for job_return in failed)
             raise SystemExit(2 if mistakes else 1)
         return returns
 
+    def _work_in_processes(self, jobs: list[list[str]]) -> list[JobReturn]:
+        """Launch each job by itself, `at_once` of them at the same time."""
+        waiting, returns = iter(enumerate(jobs)), dict[int, JobReturn]()
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            while not failures and (one := next(waiting, None)) is not None:
+                number, job = one
+                for attempt in range(1, ATTEMPTS + 1):
+                    try:
+                        (returns[number],) = self._launch([job], number)
+                        break
+                    except Exception as error:
+                        if failures or attempt == ATTEMPTS or not workers.is_a_dead_worker(error):
+                            raise
+                        log.warning("a worker process was killed (%s); its run goes on", type(error).__name__)
+
+        workers.keep_busy(work, min(self.at_once, len(jobs)), failures)
+        return [returns[number] for number in sorted(returns)]
+
+    def _launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:
+        assert self.launcher is not None
+        return self.launcher.launch(jobs, initial_job_idx=first)
+
     def _composed(self, job: Sequence[str]) -> DictConfig:
         assert self.config is not None
         assert self.hydra_context is not None
         return self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
-
-    def _launch(self, batch: list[list[str]], first: int) -> Sequence[JobReturn]:
-        """Launch jobs; again those that a killed worker process has taken along, which go on from their checkpoint."""
-        assert self.launcher is not None
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self.launcher.launch(batch, initial_job_idx=first)
-            except Exception as error:
-                if attempt == ATTEMPTS or not is_a_dead_worker(error):
-                    raise
-                log.warning("a worker process was killed (%s); its runs go on", type(error).__name__)
-                batch = [job for job in batch if not is_finished(self._composed(job))]
-        raise AssertionError("the last attempt has returned or raised")
 
 
 def is_finished(composed: DictConfig) -> bool:

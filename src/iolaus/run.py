@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from iolaus.errors import ConfigError, explain, first_line, value_error
 from iolaus.stopping import RunFailed, best_epoch
 
 log = logging.getLogger("iolaus")
+ONE_STOP_SECONDS = 0.5  # a terminal, a sweeper and a cluster may each pass on the same wish to stop
 
 
 def run(cfg: DictConfig) -> float:
@@ -254,15 +256,20 @@ def shown(folder: Path) -> Path:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, for the loop to end after the step at hand; a second one ends at once."""
+    """Collect SIGINT and SIGTERM, for the loop to end after the step at hand; a later one ends at once."""
     received: list[int] = []
+    first = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield received
         return
 
     def note(number: int, frame: Any) -> None:
+        nonlocal first
         if received:
+            if time.monotonic() - first < ONE_STOP_SECONDS:
+                return
             raise KeyboardInterrupt
+        first = time.monotonic()
         received.append(number)
         log.warning("ending after this step, with a checkpoint; once more to end at once")
 

@@ -7,13 +7,11 @@ the search-space syntax and the samplers. A plugin of Hydra's, imported at every
 """
 
 import contextlib
-import functools
 import inspect
 import logging
 import math
 import shlex
 import shutil
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,11 +22,10 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from iolaus import folders, locks, space, trial
+from iolaus import folders, locks, space, trial, workers
 from iolaus.checkpoint import LAST, RESULTS, read_json
 from iolaus.errors import ConfigError, explain, first_line, nearest
 from iolaus.settings import objectives_of
-from iolaus.workers import IDLE_SECONDS, end_quietly, end_workers, is_a_dead_worker, is_joblib
 
 log = logging.getLogger("iolaus")
 OVER = ("finished", "pruned", "failed")
@@ -53,7 +50,7 @@ class OptunaSweeper(Sweeper):
         self.n_trials, self.n_jobs, self.max_failure_rate = n_trials, n_jobs, max_failure_rate
         self.enqueue: Any = OmegaConf.to_container(enqueue) if enqueue else []
         self.custom_search_space, self.params = custom_search_space, params or {}
-        self.failure: BaseException | None = None
+        self.failures: list[BaseException] = []
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Check the keys, and make the launcher."""
@@ -61,18 +58,15 @@ class OptunaSweeper(Sweeper):
 
         self.composed, self.context, self.folder = config, hydra_context, Path(config.hydra.sweep.dir)
         self._check_keys()
-        self.in_workers = is_joblib(config)
+        self.in_workers = workers.is_joblib(config)
         if self.n_jobs > 1 and config.hydra.launcher._target_.endswith("BasicLauncher"):
             raise ConfigError(f"hydra.sweeper.n_jobs={self.n_jobs}: the basic launcher runs one at a time; "
                               "add hydra/launcher=joblib")  # fmt: skip
-        if self.in_workers:
-            task_function = functools.partial(end_quietly, task_function)
-        jobs: Any = Plugins.instance().instantiate_launcher(
+        self.jobs: Any = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
-        if self.in_workers:  # not in the configuration, which the jobs compare; with one it would run them itself
-            jobs.joblib |= {"n_jobs": max(2, self.n_jobs), "idle_worker_timeout": IDLE_SECONDS}
-        self.jobs = jobs
+        if self.in_workers:
+            workers.prepare(self.jobs, self.n_jobs)
 
     def _check_keys(self) -> None:
         one = isinstance(self.n_jobs, int) and self.n_jobs >= 1
@@ -95,11 +89,9 @@ class OptunaSweeper(Sweeper):
         self._open()
         OmegaConf.save(self.composed, self.folder / "multirun.yaml")
         if self.in_workers:
-            self._work_in_threads()
+            workers.keep_busy(self._work, self.n_jobs, self.failures)
         else:
             self._work()
-        if self.failure is not None:
-            raise self.failure
         return self._finish()
 
     def _read(self, arguments: list[str]) -> None:
@@ -152,36 +144,17 @@ class OptunaSweeper(Sweeper):
     def _folder_of(self, number: int) -> Path:
         return self.folder / str(number)
 
-    def _work_in_threads(self) -> None:
-        """Keep `n_jobs` worker processes busy. This thread only waits, so that Ctrl-C finds it at no other work."""
-        threads = [threading.Thread(target=self._work, name=f"trials-{i}") for i in range(self.n_jobs)]
-        for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                thread.join()
-        except BaseException as error:
-            self.failure = self.failure or error
-            raise
-        finally:
-            end_workers(threads, self.failure)
-
     def _work(self) -> None:
         """Run one trial after the other, until none is left to begin and none of the others' can be lost any more."""
-        try:
-            while self.failure is None:
-                with contextlib.ExitStack() as stack:
-                    begun = self._begin(stack)
-                    if begun is not None:
-                        self._run(begun)
-                        continue
-                if not self._others_run():
-                    return
-                time.sleep(POLL_SECONDS)
-        except BaseException as error:  # the other threads begin no further trial
-            self.failure = self.failure or error
-            if not self.in_workers:
-                raise
+        while not self.failures:
+            with contextlib.ExitStack() as stack:
+                begun = self._begin(stack)
+                if begun is not None:
+                    self._run(begun)
+                    continue
+            if not self._others_run():
+                return
+            time.sleep(POLL_SECONDS)
 
     def _begin(self, stack: contextlib.ExitStack) -> Any:
         """A lost trial or a new one, its lock held by `stack` and its parameters drawn; None where there is none."""
@@ -261,9 +234,9 @@ class OptunaSweeper(Sweeper):
         except (HydraException, OmegaConfBaseException) as error:  # a point of which no run can be composed
             return error
         except Exception as error:
-            if not is_a_dead_worker(error):
+            if not workers.is_a_dead_worker(error):
                 raise
-            if self.failure is None:
+            if not self.failures:
                 log.warning("trial %d: its process was killed (%s)", begun.number, type(error).__name__)
             return None
         finally:
