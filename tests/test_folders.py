@@ -100,6 +100,7 @@ def test_last_is_the_newest_run_that_is_not_finished(tmp_path, monkeypatch):
     newest = a_run(Path("outputs/day/newest"), age=20)
     a_run(Path("outputs/study/failed"), status="failed", age=30)
     a_run(Path("outputs/day/finished"), status="finished", age=10)
+    a_run(Path("outputs/study/pruned"), status="pruned", age=10)
     (tmp_path / "outputs" / "day" / "no run").mkdir()
     assert folders.find_unfinished("last") == newest
 

@@ -19,11 +19,12 @@ from test_architecture import modules_after
 from iolaus import folders
 from iolaus.checkpoint import COLUMNS as BEST
 from iolaus.report import sections, to_csv, write_report
-from iolaus.report.groups import as_grid, effects, grouped
-from iolaus.report.markdown import to_markdown
+from iolaus.report.document import to_markdown
+from iolaus.report.grid import as_grid, effects
+from iolaus.report.groups import grouped
 from iolaus.report.runs import read_study
-from iolaus.report.trial_plots import search_pictures
-from iolaus.report.trials import read_search
+from iolaus.report.search import read_search
+from iolaus.report.search_plots import search_pictures
 
 AWKWARD = "model.name='a b|c' <script>alert(1)</script> $HOME `x` \"q\""
 
@@ -163,6 +164,19 @@ def test_the_lower_loss_is_the_better_objective(tmp_path):
     assert (first["model"], first["val loss"], first["val acc, %"]) == ("b", "1.1000", "90.00")
 
 
+def test_seconds_as_the_objective_are_those_of_all_epochs(tmp_path):
+    for model, seconds in (("a", 90.0), ("b", 65.0)):  # an epoch has 30
+        objectives = [{"name": "seconds", "value": seconds}]
+        make_run(tmp_path / model, [f"model={model}"], 0.5, 0.6, seconds=seconds, objectives=objectives)
+    assert [(row["model"], row["seconds"]) for row in tables(tmp_path, "Leaderboard")] == [("b", "65.0"), ("a", "90.0")]
+
+
+def test_minutes_tell_runs_of_a_second_apart(tmp_path):
+    for model, seconds in (("a", 0.7), ("b", 0.1)):
+        make_run(tmp_path / model, [f"model={model}"], 0.5, seconds=seconds)
+    assert {row["model"]: row["minutes"] for row in tables(tmp_path, "Leaderboard")} == {"a": "0.012", "b": "0.002"}
+
+
 def test_a_failed_seed_does_not_count(tmp_path):
     make_run(tmp_path / "0", ["seed=0"], 0.5, 0.8)
     make_run(tmp_path / "1", ["seed=1"], 0.1, status="failed", error="the loss is nan")
@@ -195,15 +209,13 @@ def test_results_csv_has_a_column_for_each_key_that_varies_and_numbers_as_they_a
 def test_the_effect_of_a_key_is_the_mean_over_the_cells_with_each_value(tmp_path):
     grid(tmp_path, {("a", "0.1"): 0.1, ("a", "0.2"): 0.3, ("b", "0.1"): 0.5, ("b", "0.2"): 0.4, ("c", "0.1"): 0.9})
     study = read_study(tmp_path)
-    found = {(e.key, e.value): e for e in effects(study, as_grid(study, grouped(study)))}
-    means = {place: (round(e.mean, 6), e.cells) for place, e in found.items()}
-    assert means == {("model", "a"): (0.2, 2), ("model", "b"): (0.45, 2), ("model", "c"): (0.9, 1),
-                     ("optimizer.lr", "0.1"): (0.5, 3), ("optimizer.lr", "0.2"): (0.35, 2)}  # fmt: skip
-    assert next(iter(found))[0] == "model"  # its means lie furthest apart
+    model, lr = effects(study, as_grid(study, grouped(study)))
+    assert (model.key, model.values, lr.key, lr.values) == ("model", ["a", "b", "c"], "optimizer.lr", ["0.1", "0.2"])
+    assert (model.means.round(6).tolist(), model.counts.tolist()) == ([0.2, 0.45, 0.9], [2, 2, 1])
+    assert (lr.means.round(6).tolist(), lr.counts.tolist()) == ([0.5, 0.35], [3, 2])
     # only lr=0.1 has all three models, and models a and b have both rates
-    wins = {place: (e.wins, e.matched) for place, e in found.items()}
-    assert wins == {("model", "a"): (0, 1), ("model", "b"): (0, 1), ("model", "c"): (1, 1),
-                    ("optimizer.lr", "0.1"): (1, 2), ("optimizer.lr", "0.2"): (1, 2)}  # fmt: skip
+    assert (model.wins.tolist(), model.matched) == ([0, 0, 1], 1)
+    assert (lr.wins.tolist(), lr.matched) == ([1, 1], 2)
 
 
 def test_a_grid_is_a_table_of_its_cells(tmp_path):

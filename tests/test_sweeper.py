@@ -391,13 +391,15 @@ def test_after_kill_9_the_same_command_takes_the_lost_trial_up_and_finishes(tmp_
     assert "resumed in epoch" in (tmp_path / "outputs" / "s" / "1" / "run.log").read_text()
 
 
-def test_two_sweepers_share_a_study_and_one_takes_over_what_the_other_lost(tmp_path):
-    first, second = (processes.start(tmp_path, *SLOW, N + "4") for _ in range(2))
-    processes.wait_for(lambda: at_epoch(tmp_path, 0)() and at_epoch(tmp_path, 1)())
-    processes.kill(first)
+def test_two_sweepers_of_two_workers_share_a_study_and_one_takes_over_what_the_other_lost(tmp_path):
+    arguments = (*SLOW, N + "5", *JOBLIB, "trainer.epochs=60")
+    first, second = (processes.start(tmp_path, *arguments) for _ in range(2))
+    processes.wait_for(lambda: all(at_epoch(tmp_path, number)() for number in range(4)))
+    os.killpg(first.pid, signal.SIGKILL)
+    first.join(30)
     second.join(300)
     assert second.exitcode == 0, (tmp_path / "output").read_text()
-    assert all_is_well(tmp_path, 4)
+    assert all_is_well(tmp_path, 5, epochs=60)
     assert "was cut off: taken up again" in (tmp_path / "output").read_text()
 
 

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
 
-from omegaconf import OmegaConf
-
 from iolaus.stopping import RunFailed
 
 
@@ -48,6 +46,7 @@ def value_error(key: str, error: Exception, node: Mapping[str, Any] = MappingPro
 def explain(error: BaseException) -> list[str]:
     """One line for each problem in an error that a person's input has caused: ours, Hydra's or omegaconf's."""
     from hydra.errors import MissingConfigException
+    from omegaconf import OmegaConf
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     if isinstance(error, ConfigError):

@@ -188,7 +188,7 @@ def find_unfinished(resume: str) -> Path:
     if resume != "last":
         return Path(resume)
     runs = [p.parent.parent for p in OUTPUTS.glob("**/.hydra/config.yaml")]
-    open_runs = [run for run in runs if read_json(run / RESULTS).get("status") != "finished"]
+    open_runs = [run for run in runs if read_json(run / RESULTS).get("status") not in ("finished", "pruned")]
 
     def touched(run: Path) -> float:
         return max((run / name).stat().st_mtime for name in (LAST, ".hydra") if (run / name).exists())

@@ -1,7 +1,7 @@
 """The report of a study: `python -m iolaus.report FOLDER`, at any time, also while its runs go on.
 
-`runs` reads the folder, `groups` compares, `sections` puts it into words and tables, `plots` and `trial_plots` draw;
-`markdown` and `html` write the same document. It imports neither torch nor Hydra.
+`runs` reads the folder, `groups` and `grid` compare, `search` asks Optuna, `plots` and `search_plots` draw; `sections`
+makes a `document` of it, which is written as Markdown and as `html`. It imports neither torch nor Hydra.
 """
 
 import csv
@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from iolaus.checkpoint import COLUMNS, write_atomically
-from iolaus.report.runs import Run, Study, read_study
+from iolaus.report.runs import Study, read_study
 
 CSV, MARKDOWN, HTML, PLOTS = "results.csv", "report.md", "report.html", "plots"
 
@@ -20,8 +20,8 @@ def write_report(folder: Path) -> Path:
 
     Raises ValueError, one line, where there is no folder or no run.
     """
+    from iolaus.report.document import to_markdown
     from iolaus.report.html import to_html
-    from iolaus.report.markdown import to_markdown
     from iolaus.report.sections import whole_document
 
     study = read_study(Path(folder))
@@ -41,15 +41,14 @@ def write(path: Path, content: bytes) -> None:
 
 def to_csv(study: Study) -> str:
     """One row a run, with numbers as they are: accuracies are fractions. What a run does not have is empty."""
+    columns = {"last_val_accuracy": "val/accuracy", "last_test_accuracy": "test/accuracy", "objective": study.objective}
+    whole = ("minutes", "images_per_second", "peak_memory_mib")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*study.varied, "status", *COLUMNS, "last_val_accuracy", "last_test_accuracy", "objective",
-                     "epochs", "minutes", "images_per_second", "peak_memory_mib", "error", "folder"])  # fmt: skip
+    writer.writerow([*study.varied, "status", *COLUMNS, *columns, "epochs", *whole, "error", "folder"])
     for run in study.runs:
-        writer.writerow([*(run.settings.get(key, "") for key in study.varied), *measured(study, run)])
+        settings = [run.settings.get(key) for key in study.varied]
+        numbers = [run.numbers.get(name) for name in (*COLUMNS, *columns.values())]
+        totals = [int(run.numbers["epochs"]), *map(run.numbers.get, whole)]
+        writer.writerow([*settings, run.status, *numbers, *totals, run.error, run.name])
     return text.getvalue()
-
-
-def measured(study: Study, run: Run) -> list[object]:
-    return [run.status, *map(run.best, COLUMNS), run.last("val/accuracy"), run.last("test/accuracy"), study.value(run),
-            int(run.epochs), run.minutes, run.images_per_second, run.peak_memory, run.error, run.name]  # fmt: skip

@@ -3,11 +3,10 @@
 The functions that draw get matplotlib axes. Nothing here is global: no pyplot, and the settings hold for one picture.
 """
 
-import contextlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -24,8 +23,17 @@ VARIABLES = {
     for colour, name in [(INK, "ink"), (MUTED, "muted"), (GRID, "line"), *((c, f"c{i}") for i, c in enumerate(COLOURS))]
 }
 WIDTH, HEIGHT = 5.2, 3.5  # inches: half a page, or the whole of a phone's, at the size of its text
-SIDES = {"left": 0.62, "right": 0.14, "bottom": 0.5, "top": 0.42}  # inches around the axes
+FULL = 2 * WIDTH
+LEFT, RIGHT, BOTTOM, TOP = 0.62, 0.14, 0.5, 0.42  # inches around the axes
 LEGEND_LINE = 0.183
+SETTINGS: Any = {
+    "svg.fonttype": "none", "font.size": 10, "text.parse_math": False, "text.color": INK,
+    "axes.edgecolor": GRID, "axes.labelcolor": MUTED, "axes.labelsize": 9.5, "axes.titlelocation": "left",
+    "axes.titlesize": 11, "axes.titleweight": "bold", "axes.titlecolor": INK, "axes.titlepad": 10,
+    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True,
+    "grid.color": GRID, "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 9,
+    "ytick.labelsize": 9, "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,7 @@ class Picture:
     title: str
     png: bytes
     svg: str
-    wide: bool = False
+    wide: bool
 
 
 def picture(
@@ -76,86 +84,54 @@ def picture(
 
     The legend stands below the axes; not in the SVG where the page has one for several pictures.
     """
-    with settings(name):
-        figure = make(draw, legend, size, panels, title)
-        png, svg = io.BytesIO(), io.StringIO()
-        figure.savefig(png, format="png", dpi=140, pil_kwargs={"compress_level": 3})
-        if shared_legend:
-            figure = make(draw, (), size, panels, title)
-        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    return Picture(name, title, png.getvalue(), themed(svg.getvalue(), title), wide=size[0] > WIDTH)
-
-
-@contextlib.contextmanager
-def settings(salt: str) -> Iterator[None]:
-    """matplotlib's settings for one picture, and none of its warnings, such as that a font lacks a letter."""
     import matplotlib
-
-    ours: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": salt, "font.size": 10, "text.parse_math": False,
-        "axes.edgecolor": GRID, "axes.labelcolor": MUTED, "axes.titlelocation": "left", "axes.titlesize": 11,
-        "axes.titleweight": "bold", "axes.titlecolor": INK, "axes.titlepad": 10, "axes.spines.top": False,
-        "axes.spines.right": False, "axes.grid": True, "axes.axisbelow": True, "grid.color": GRID,
-        "grid.linewidth": 0.8, "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelsize": 9, "ytick.labelsize": 9,
-        "xtick.major.size": 0, "ytick.major.size": 0, "xtick.minor.size": 0, "ytick.minor.size": 0,
-        "axes.labelsize": 9.5, "text.color": INK,
-    }  # fmt: skip
-    with matplotlib.rc_context(ours), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def make(
-    draw: Callable[[Any], None],
-    legend: Sequence[Entry],
-    size: tuple[float, float],
-    panels: tuple[int, int],
-    title: str,
-) -> Any:
-    """A figure with its axes drawn, the margins in inches so that no layout engine has to draw twice."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    width, height = size
-    columns = 2 if legend and max(len(entry.label) for entry in legend) <= 26 else 1
-    below = LEGEND_LINE * -(-len(legend) // columns) + 0.08 if legend else 0.0
-    figure = Figure(figsize=(width, height + below))
-    FigureCanvasAgg(figure)
-    figure.subplots_adjust(
-        left=SIDES["left"] / width,
-        right=1 - SIDES["right"] / width,
-        bottom=(SIDES["bottom"] + below) / (height + below),
-        top=1 - SIDES["top"] / (height + below),
-        wspace=0.12,
-        hspace=0.5,
-    )
-    axes = figure.subplots(*panels, squeeze=panels == (1, 1), sharey=panels != (1, 1))
-    if panels == (1, 1):
-        axes.set_title(title)
-    else:
-        figure.suptitle(title, x=SIDES["left"] / width, y=0.985, ha="left", fontsize=11, fontweight="bold")
-    draw(axes)
-    if legend:
-        figure.legend(
-            handles=[handle(entry) for entry in legend],
-            loc="lower left",
-            bbox_to_anchor=(SIDES["left"] / width - 0.02, 0.0),
-            ncols=columns,
-            frameon=False,
-            fontsize=9,
-            handlelength=2.4,
-            labelspacing=0.35,
-        )
-    return figure
+    png, svg = io.BytesIO(), io.StringIO()
+    with matplotlib.rc_context({**SETTINGS, "svg.hashsalt": name}), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as that a font lacks a letter
+        figure = Figure(figsize=size)
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(*panels, squeeze=panels == (1, 1), sharey=panels != (1, 1))
+        if panels == (1, 1):
+            axes.set_title(title)
+        else:
+            figure.suptitle(title, x=LEFT / size[0], y=0.985, ha="left", fontsize=11, fontweight="bold")
+        set_margins(figure, below=0)
+        draw(axes)
+        if not shared_legend:
+            add_legend(figure, legend)
+        figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+        if shared_legend:
+            add_legend(figure, legend)
+        figure.savefig(png, format="png", dpi=140, pil_kwargs={"compress_level": 3})
+    return Picture(name, title, png.getvalue(), themed(svg.getvalue(), title), wide=size[0] > WIDTH)
 
 
-def handle(entry: Entry) -> Any:
+def set_margins(figure: Any, below: float) -> None:
+    """In inches, so that no layout engine has to draw twice. below: inches that are added under the axes."""
+    width, height = figure.get_figwidth(), figure.get_figheight() + below
+    figure.set_size_inches(width, height)
+    figure.subplots_adjust(left=LEFT / width, right=1 - RIGHT / width, bottom=(BOTTOM + below) / height,
+                           top=1 - TOP / height, wspace=0.12, hspace=0.5)  # fmt: skip
+
+
+def add_legend(figure: Any, entries: Sequence[Entry]) -> None:
+    """Make the figure higher by a legend below its axes."""
     from matplotlib.lines import Line2D
 
-    line: Any = "none" if entry.marker else entry.style.line
-    face = "none" if entry.hollow else entry.style.colour
-    return Line2D([], [], color=entry.style.colour, linestyle=line, marker=entry.marker or None, markerfacecolor=face,
-                  label=entry.label)  # fmt: skip
+    if not entries:
+        return
+    columns = 2 if max(len(entry.label) for entry in entries) <= 26 else 1
+    set_margins(figure, below=LEGEND_LINE * -(-len(entries) // columns) + 0.08)
+    handles = [
+        Line2D([], [], color=e.style.colour, linestyle="none" if e.marker else e.style.line, marker=e.marker or None,
+               markerfacecolor="none" if e.hollow else e.style.colour, label=e.label)
+        for e in entries
+    ]  # fmt: skip
+    figure.legend(handles=handles, loc="lower left", bbox_to_anchor=(LEFT / figure.get_figwidth() - 0.02, 0.0),
+                  ncols=columns, frameon=False, fontsize=9, handlelength=2.4, labelspacing=0.35)  # fmt: skip
 
 
 def themed(svg: str, title: str) -> str:

@@ -1,14 +1,20 @@
-"""Runs that differ only in their seed, together: mean and standard deviation, order, and what each choice does."""
+"""Configurations: the runs that differ only in their seed, together. Their order, names and numbers."""
 
 import math
+import re
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 
-from iolaus.report.runs import FINISHED, PRUNED, Run, Study, natural
+from iolaus.report.document import Cell, Column
+from iolaus.report.runs import FINISHED, PRUNED, Run, Study
+from iolaus.tables import short_names
 
-Metric = Callable[[Run], float | None]
+MISSING = "–"  # the value of a key that a run does not have
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+WORDS = {"images_per_second": "images/s", "peak_memory_mib": "peak MiB"}
+DECIMALS = {"accuracy": 2, "seconds": 1, "parameters": 0, "epochs": 0, "second": 0, "mib": 0}  # by the last word
+ONE_NUMBER = ("epochs", "minutes", "images_per_second", "peak_memory_mib")  # for several seeds, too
 
 
 @dataclass(frozen=True)
@@ -22,124 +28,121 @@ class Group:
     runs: list[Run]
 
     @property
-    def counted(self) -> list[Run]:
-        for status in (FINISHED, PRUNED):
-            if runs := [run for run in self.runs if run.status == status]:
-                return runs
-        return self.runs
+    def finished(self) -> list[Run]:
+        return [run for run in self.runs if run.status == FINISHED]
 
     @property
-    def is_finished(self) -> bool:
-        return any(run.status == FINISHED for run in self.runs)
+    def counted(self) -> list[Run]:
+        return self.finished or [run for run in self.runs if run.status == PRUNED] or self.runs
 
-    def values(self, metric: Metric) -> list[float]:
-        return [value for run in self.counted if (value := metric(run)) is not None]
-
-
-def grouped(study: Study) -> list[Group]:
-    """The study's groups, the best mean objective first, those without a finished run last."""
-    found: dict[tuple[str | None, ...], list[Run]] = {}
-    for run in study.runs:
-        found.setdefault(tuple(run.settings.get(key) for key in study.keys), []).append(run)
-    groups = [
-        Group({key: value for key, value in zip(study.keys, values, strict=True) if value is not None}, runs)
-        for values, runs in found.items()
-    ]
-
-    def rank(group: Group) -> tuple[bool, float]:
-        mean, _ = mean_std(group.values(study.value))
-        worst = mean is None or math.isnan(mean)
-        return not group.is_finished, math.inf if worst else -mean if study.maximize else mean  # type: ignore[operator, return-value]
-
-    return sorted(groups, key=rank)
+    def values(self, name: str) -> list[float]:
+        return numbers(self.counted, name)
 
 
-def best_group(study: Study, groups: Sequence[Group]) -> Group | None:
-    """The first of `groups`, as they are ordered, if it has a finished run with an objective."""
-    first = groups[0] if groups else None
-    return first if first is not None and first.is_finished and first.values(study.value) else None
+def numbers(runs: Sequence[Run], name: str) -> list[float]:
+    """One of the numbers of those runs that have it."""
+    return [run.numbers[name] for run in runs if name in run.numbers]
 
 
-def best_run(study: Study, group: Group) -> Run:
-    """The run of a group with the best objective."""
-    sign = 1 if study.maximize else -1
-    return max(group.counted, key=lambda run: -math.inf if (v := study.value(run)) is None else sign * v)
-
-
-def mean_std(values: Sequence[float]) -> tuple[float | None, float | None]:
-    """Mean and sample standard deviation (n − 1); None for what the number of values does not give."""
-    if not values:
-        return None, None
-    if not all(map(math.isfinite, values)):
+def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation (n − 1): None for one value. Both are nan and None where a mean is none."""
+    if not values or not all(map(math.isfinite, values)):
         return math.nan, None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
+def grouped(study: Study) -> list[Group]:
+    """The study's groups, the best mean objective first, those without a finished run last."""
+    found: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    for run in study.runs:
+        place = tuple((key, run.settings[key]) for key in study.keys if key in run.settings)
+        found.setdefault(place, []).append(run)
+
+    def rank(group: Group) -> tuple[bool, float]:
+        mean, _ = mean_std(group.values(study.objective))
+        return not group.finished, math.inf if math.isnan(mean) else -mean if study.maximize else mean
+
+    return sorted((Group(dict(place), runs) for place, runs in found.items()), key=rank)
+
+
+def best_group(study: Study, groups: Sequence[Group]) -> Group | None:
+    """The first of `groups`, as they are ordered, if it has a finished run with an objective."""
+    return groups[0] if groups[0].finished and groups[0].values(study.objective) else None
+
+
 @dataclass(frozen=True)
-class Grid:
-    """Every combination, or nearly, of the values of some keys."""
+class Measure:
+    """One of the runs' numbers, by name, and how it is written: accuracies in percent."""
 
-    values: dict[str, list[str]]  # of each key, in natural order
-    cells: dict[tuple[str, ...], Group]
-    means: dict[tuple[str, ...], float]  # the objective, of the cells that are finished
+    name: str
+    decimals: int
+
+    @property
+    def percent(self) -> bool:
+        return self.name.endswith("accuracy")
+
+    @property
+    def word(self) -> str:
+        return WORDS.get(self.name, re.sub("[/_]", " ", self.name))
+
+    @property
+    def axis(self) -> str:
+        return self.word + (", %" if self.percent else "")
+
+    @property
+    def head(self) -> str:
+        return self.axis.replace("accuracy,", "acc,")
+
+    def scaled(self, values: Iterable[float]) -> list[float]:
+        return [100 * value if self.percent else value for value in values]
+
+    def written(self, value: float, std: float | None = None) -> str:
+        texts = [f"{number:,.{self.decimals}f}" for number in self.scaled([value] if std is None else [value, std])]
+        return " ± ".join(texts)
+
+    def column(self, rows: Iterable[Sequence[Run]]) -> Column:
+        return Column(self.head, [self.cell(numbers(runs, self.name)) for runs in rows])
+
+    def cell(self, values: Sequence[float]) -> Cell:
+        """What a row's values are together: their mean and its scatter, or where that says little one number."""
+        if not values:
+            return Cell(MISSING)
+        mean, std = mean_std(values)
+        middle = max(values) if self.name == "peak_memory_mib" else mean
+        return Cell(self.written(middle, None if self.name in ONE_NUMBER else std), order=middle)
 
 
-@dataclass(frozen=True)
-class Effect:
-    """What one value of one key does."""
-
-    key: str
-    value: str
-    mean: float  # marginal: the unweighted mean over the cells of the grid that have this value
-    cells: int
-    wins: int  # among the sets of cells that differ in this key only and are complete, where this value is the best
-    matched: int  # the number of those sets
+def measure(name: str, runs: Sequence[Run] = ()) -> Measure:
+    """runs: all whose minutes are written, which are finer where even the longest has few."""
+    longest = max((run.numbers.get("minutes", 0.0) for run in runs), default=0.0)
+    if name == "minutes":
+        return Measure(name, 1 if longest >= 10 else 2 if longest >= 0.2 else 3)
+    return Measure(name, DECIMALS.get(re.split("[/_]", name)[-1], 4))
 
 
-MISSING = "–"  # the value of a key that a run does not have
-LARGEST_GRID = 1000
+def shown(value: str) -> str:
+    """A value as it was typed; a drawn number (0.012345678901) with four digits."""
+    return f"{float(value):.4g}" if NUMBER.fullmatch(value) and len(value) > 8 else value
 
 
-def as_grid(study: Study, groups: Sequence[Group]) -> Grid | None:
-    """The groups as a grid; None for a random search: fewer than half of the combinations, or values that come once."""
-    values = {key: sorted({group.settings.get(key, MISSING) for group in groups}, key=natural) for key in study.keys}
-    size = math.prod(map(len, values.values()))
-    longest = max(map(len, values.values()), default=0)
-    if not values or size > LARGEST_GRID or len(groups) < size / 2 or len(groups) < 1.5 * longest:
-        return None
-    cells = {tuple(group.settings.get(key, MISSING) for key in study.keys): group for group in groups}
-    means = {
-        place: mean
-        for place, group in cells.items()
-        if group.is_finished and (mean := mean_std(group.values(study.value))[0]) is not None and math.isfinite(mean)
-    }
-    return Grid(values, cells, means)
+def label(settings: Mapping[str, str], keys: Sequence[str]) -> str:
+    """What a configuration is, in a few words: `resnet18 · lr 0.1 · step`."""
+    words = []
+    for key, name in zip(keys, short_names(keys), strict=True):
+        if key in settings:
+            value = shown(settings[key])
+            speaks = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value) and value not in ("true", "false", "null")
+            words.append(value if speaks else f"{name} {value}")
+    return " · ".join(words) or "default"
 
 
-def effects(study: Study, grid: Grid) -> list[Effect]:
-    """The effect of each value of each key, the key whose marginal means lie furthest apart first."""
-    by_key = [
-        [e for value in values if (e := effect(study, grid, i, value)) is not None]
-        for i, values in enumerate(grid.values.values())
+def setting_columns(settings: Sequence[Mapping[str, str]], keys: Sequence[str]) -> list[Column]:
+    """A column a key, a row for each of `settings`."""
+    return [
+        Column(name, [setting_cell(chosen.get(key, MISSING)) for chosen in settings], numeric=False)
+        for key, name in zip(keys, short_names(keys), strict=True)
     ]
 
-    def reach(found: list[Effect]) -> float:
-        return max((e.mean for e in found), default=0.0) - min((e.mean for e in found), default=0.0)
 
-    return [e for found in sorted(by_key, key=reach, reverse=True) for e in found]
-
-
-def effect(study: Study, grid: Grid, position: int, value: str) -> Effect | None:
-    """The effect of a value of the key at `position`; None where no cell of it is finished."""
-    key = list(grid.values)[position]
-    means = [mean for place, mean in grid.means.items() if place[position] == value]
-    if not means:
-        return None
-    better = max if study.maximize else min
-    wins = matched = 0
-    for others in product(*(values for i, values in enumerate(grid.values.values()) if i != position)):
-        places = {v: (*others[:position], v, *others[position:]) for v in grid.values[key]}
-        if all(place in grid.means for place in places.values()):
-            matched += 1
-            wins += grid.means[places[value]] == better(grid.means[place] for place in places.values())
-    return Effect(key, value, statistics.fmean(means), len(means), wins, matched)
+def setting_cell(value: str) -> Cell:
+    return Cell(shown(value), order=float(value) if NUMBER.fullmatch(value) else value, whole=value)
