@@ -157,24 +157,6 @@ def test_a_discarded_runs_log_is_closed_and_the_others_stay(tmp_path, monkeypatc
         logging.getLogger().removeHandler(other)
 
 
-def test_a_sweeps_rows_hold_the_overrides_that_vary(tmp_path):
-    for job in ("seed=0", "seed=1"):
-        run = a_run(tmp_path / job)
-        (run / ".hydra" / "overrides.yaml").write_text(f"[dataset=digits, +optimizer.lr=0.1, {job}]")
-        write_json(run / "results.json", {"status": "finished", "best_val_accuracy": 0.5, "seconds": 3.0, "steps": 9})
-    a_run(tmp_path / "without results")
-
-    rows = folders.sweep_rows(tmp_path)
-    assert [row["overrides"] for row in rows] == [{"seed": "0"}, {"seed": "1"}]
-    assert rows[0]["best_val_accuracy"] == 0.5
-    assert rows[0]["best_test_accuracy"] is None
-    assert set(rows[0]) == {*folders.COLUMNS, "seconds", "status", "error", "overrides", "folder"}
-
-    (tmp_path / "seed=1" / "results.json").unlink()
-    (only,) = folders.sweep_rows(tmp_path)  # one run varies nothing: it shows all that it was given
-    assert only["overrides"] == {"dataset": "digits", "optimizer.lr": "0.1", "seed": "0"}
-
-
 @pytest.fixture
 def source(tmp_path):
     (tmp_path / "mine.yaml").write_text("# @package _global_\nseed: 7\n")

@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from iolaus.checkpoint import COLUMNS, LAST, RESULTS, read_json
+from iolaus.checkpoint import LAST, RESULTS, read_json
 from iolaus.settings import objectives_of
 from iolaus.stopping import mode_of
 from iolaus.trial import SWEEPER
@@ -100,11 +100,11 @@ class Folders(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        rows = sweep_rows(folder)
-        if rows:
-            from iolaus.tables import sweep_table
+        if any(folder.glob(f"*/{RESULTS}")):
+            from iolaus.report.runs import read_study
+            from iolaus.watch import print_study
 
-            sweep_table(rows, sorted({key for row in rows for key in row["overrides"]}))
+            print_study(read_study(folder))
             print(f"Runs: {folder}")
             report(folder)
         elif folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
@@ -194,20 +194,3 @@ def find_unfinished(resume: str) -> Path:
         return max((run / name).stat().st_mtime for name in (LAST, ".hydra") if (run / name).exists())
 
     return max(open_runs, key=touched, default=OUTPUTS / "last")
-
-
-def sweep_rows(folder: Path) -> list[dict[str, Any]]:
-    """One dict for each run below a sweep's folder: the columns of its table, and the overrides that vary."""
-    rows: list[dict[str, Any]] = []
-    for path in sorted(folder.glob(f"*/{RESULTS}")):
-        written: Any = OmegaConf.to_container(OmegaConf.load(path.parent / ".hydra" / "overrides.yaml"))
-        overrides = dict(o.lstrip("+~").partition("=")[::2] for o in written)
-        result = read_json(path)
-        columns = {name: result.get(name) for name in (*COLUMNS, "seconds", "status", "error")}
-        rows.append({**columns, "overrides": overrides, "folder": str(path.parent)})
-    if len(rows) > 1:
-        for key in list(rows[0]["overrides"]):
-            if len({row["overrides"].get(key) for row in rows}) == 1:
-                for row in rows:
-                    del row["overrides"][key]
-    return rows

@@ -52,7 +52,7 @@ class Grid(BasicSweeper):
             log.info("%d of %d runs are finished already", jobs - to_run, jobs)
         returns: list[JobReturn] = []
         if self.at_once:
-            returns = self._work_in_processes([job for batch in open_runs for job in batch])
+            returns = self._work_in_processes([job for batch in open_runs for job in batch], folder, jobs)
         else:
             for batch in open_runs:
                 if batch:
@@ -63,7 +63,7 @@ class Grid(BasicSweeper):
             raise SystemExit(2 if mistakes else 1)
         return returns
 
-    def _work_in_processes(self, jobs: list[list[str]]) -> list[JobReturn]:
+    def _work_in_processes(self, jobs: list[list[str]], folder: Path, total: int) -> list[JobReturn]:
         """Launch each job by itself, `at_once` of them at the same time."""
         waiting, returns = iter(enumerate(jobs)), dict[int, JobReturn]()
         failures: list[BaseException] = []
@@ -80,7 +80,7 @@ class Grid(BasicSweeper):
                             raise
                         log.warning("a worker process was killed (%s); its run goes on", type(error).__name__)
 
-        workers.keep_busy(work, min(self.at_once, len(jobs)), failures)
+        workers.keep_busy(work, min(self.at_once, len(jobs)), failures, folder, total)
         return [returns[number] for number in sorted(returns)]
 
     def _launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:

@@ -89,7 +89,7 @@ class OptunaSweeper(Sweeper):
         self._open()
         OmegaConf.save(self.composed, self.folder / "multirun.yaml")
         if self.in_workers:
-            workers.keep_busy(self._work, self.n_jobs, self.failures)
+            workers.keep_busy(self._work, self.n_jobs, self.failures, self.folder, self.n_trials)
         else:
             self._work()
         return self._finish()
@@ -208,7 +208,7 @@ class OptunaSweeper(Sweeper):
             else:
                 error = self._launch(begun)
                 result = read_json(results)
-                if error is not None and result.get("status") != "failed":
+                if error is not None and result.get("status") not in OVER:
                     result = {"status": "failed", "error": "; ".join(explain(error)) or first_line(error)}
         if result.get("status") in OVER:  # else its process died: the trial stays RUNNING, to be taken up again
             self._tell(begun, result)
@@ -251,6 +251,12 @@ class OptunaSweeper(Sweeper):
             log.warning("trial %d failed: %s", begun.number, error)
         with contextlib.suppress(RuntimeError):  # GridSampler stops the study of optimize(), which this is not
             self.study.tell(begun, values, state=state)
+        if values is not None:
+            names = objectives_of(self.composed.objective)
+            reached = ", ".join(f"{name} {value:.6g}" for name, value in zip(names, values, strict=True))
+            best = self.study.best_trial if len(names) == 1 else None
+            also = f"; the best is trial {best.number}, {best.value:.6g}" if best is not None else ""
+            log.info("trial %d: %s%s", begun.number, reached, also)
 
     def _finish(self) -> Any:
         """Write optimization_results.yaml as Hydra's own sweeper does, and return its content."""

@@ -10,10 +10,14 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+
+log = logging.getLogger("iolaus")
 
 JOBLIB = "hydra_plugins.hydra_joblib_launcher."
 IDLE_SECONDS = 30  # after which a worker without work ends: one whose sweeper was killed, too
@@ -61,13 +65,24 @@ def one_job(task_function: Callable[[Any], Any], sweeper: int, composed: Any) ->
     """
     signal.signal(signal.SIGTERM, terminate)  # until the run has its own
     try:
-        return task_function(composed)
+        with quietly() if sys.stdout.isatty() else contextlib.nullcontext():
+            return task_function(composed)
     except (SystemExit, KeyboardInterrupt):
         return math.nan
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if os.getppid() != sweeper:
             os._exit(0)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Write nothing to the terminal, which shows the study's table (watch.py); run.log has it all."""
+    for handler in list(logging.getLogger().handlers):
+        if type(handler) is logging.StreamHandler:
+            logging.getLogger().removeHandler(handler)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
 
 
 def terminate(*_: Any) -> None:
@@ -80,14 +95,14 @@ def is_a_dead_worker(error: Exception) -> bool:
     return closed or type(error).__name__ in ("TerminatedWorkerError", "BrokenProcessPool")
 
 
-def keep_busy(
-    work: Callable[[], None], n_jobs: int, failures: list[BaseException], look: Callable[[], None] = lambda: None
-) -> None:
+def keep_busy(work: Callable[[], None], n_jobs: int, failures: list[BaseException], folder: Path, total: int) -> None:
     """Call `work()` in `n_jobs` threads, each of which launches one run after the other, while `failures` is empty.
 
     What one of them raises, Ctrl-C and SIGTERM are put into `failures` and end them all; the first is raised.
-    look: called here every second.
+    A terminal shows the table of the study in `folder`, which is to have `total` runs, meanwhile.
     """
+
+    from iolaus import watch
 
     def thread() -> None:
         try:
@@ -98,16 +113,19 @@ def keep_busy(
     threads = [threading.Thread(target=thread, name=f"runs-{i}") for i in range(n_jobs)]
     for started in threads:
         started.start()
-    with sigterm_raises():
+    with sigterm_raises(), watch.live(folder, total) as look:
         try:
             while any(t.is_alive() for t in threads):
                 look()
                 wait(threads, LOOK_SECONDS)
         except BaseException as error:
             failures.append(error)
+            log.warning("ending each run after its step, with a checkpoint; once more to end at once")
         finally:
             end_workers(threads, bool(failures))
     if failures:
+        if not isinstance(failures[0], Exception):  # a signal
+            log.warning("stopped; the same command goes on")
         raise failures[0]
 
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from iolaus.report.document import Cell, Column, Section, Table, Text
 from iolaus.report.groups import MISSING, Group, label, mean_std, measure, setting_columns, shown
-from iolaus.report.runs import Study, natural
-from iolaus.tables import short_names
+from iolaus.report.runs import Study, natural, short_names
 
 LARGEST_GRID = 1000
 MOST_KEYS = 4  # that one table shows

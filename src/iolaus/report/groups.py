@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from iolaus.report.document import Cell, Column
-from iolaus.report.runs import FINISHED, PRUNED, Run, Study
-from iolaus.tables import short_names
+from iolaus.report.runs import FINISHED, PRUNED, Run, Study, short_names
 
 MISSING = "–"  # the value of a key that a run does not have
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -11,6 +11,7 @@ import operator
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,11 +70,17 @@ class Study:
         return [key for key in self.varied if key != "seed"]
 
 
-def read_study(folder: Path) -> Study:
-    """All runs below `folder`, at any depth. Raises ValueError, one line, where there is no folder or no run."""
+def read_study(folder: Path, known: dict[Path, Run] | None = None) -> Study:
+    """All runs below `folder`, at any depth. Raises ValueError, one line, where there is no folder or no run.
+
+    known: runs by folder that need not be read again, since they are over; the ones that are now are put into it.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    runs = [run for path in run_folders(folder) if (run := read_run(path, folder)) is not None]
+    known = {} if known is None else known
+    found = (known.get(path) or read_run(path, folder) for path in run_folders(folder))
+    runs = [run for run in found if run is not None]
+    known |= {run.folder: run for run in runs if run.status in (FINISHED, PRUNED)}
     if not runs:
         raise ValueError(f"{folder}: holds no run (a folder with .hydra/ or results.json in it)")
     names = Counter(tuple(objectives_of(run.result)) or ("val/accuracy",) for run in runs if run.result)
@@ -190,6 +197,18 @@ def varied_keys(runs: list[Run]) -> list[str]:
     keys = dict.fromkeys(key for run in runs for key in run.settings if key not in NOT_A_CHOICE)
     varied = [key for key in keys if len({run.settings.get(key) for run in runs}) > 1]
     return sorted(varied, key=lambda key: key == "seed")
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """`optimizer.lr` becomes `lr` wherever no other key ends in the same word."""
+    leaves = [key.rsplit(".", 1)[-1] for key in keys]
+    return [leaf if leaves.count(leaf) == 1 else key for key, leaf in zip(keys, leaves, strict=True)]
+
+
+def counted(statuses: Mapping[str, int]) -> str:
+    """`8 finished, 1 failed`"""
+    ordered = sorted(statuses, key=lambda name: STATUSES.index(name) if name in STATUSES else len(STATUSES))
+    return ", ".join(f"{statuses[name]} {name}" for name in ordered)
 
 
 def natural(value: str) -> tuple[int, float, str]:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from iolaus.report.drawing import BEST_COLOUR, FULL, HEIGHT, MUTED, SERIES, WIDTH, Entry, Picture, Style, picture
+from iolaus.report.runs import short_names
 from iolaus.report.search import Search
-from iolaus.tables import short_names
 
 PANELS = 4  # slices side by side
 MOST_AXES = 9  # parallel ones

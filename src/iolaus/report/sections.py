@@ -5,7 +5,7 @@ import shlex
 import statistics
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from iolaus.checkpoint import COLUMNS
@@ -14,7 +14,7 @@ from iolaus.report.document import Block, Cell, Column, Document, Facts, Gallery
 from iolaus.report.grid import comparison
 from iolaus.report.groups import MISSING, Group, best_group, grouped, label, mean_std, measure, setting_columns, shown
 from iolaus.report.plots import legend, pictures, styles
-from iolaus.report.runs import FAILED, FINISHED, NOT_A_CHOICE, PRUNED, STATUSES, Run, Study, inside, natural, read_yaml
+from iolaus.report.runs import FAILED, FINISHED, NOT_A_CHOICE, PRUNED, Run, Study, counted, inside, natural, read_yaml
 from iolaus.report.search import Search, read_search
 from iolaus.report.search_plots import search_pictures
 
@@ -111,12 +111,6 @@ def values_of(values: Sequence[str]) -> str:
     """A few values in full; many by their number and ends."""
     few = ", ".join(map(shown, values))
     return few if len(values) <= 8 else f"{len(values)} values from {shown(values[0])} to {shown(values[-1])}"
-
-
-def counted(statuses: Mapping[str, int]) -> str:
-    """`8 finished, 1 failed`"""
-    ordered = sorted(statuses, key=lambda name: STATUSES.index(name) if name in STATUSES else len(STATUSES))
-    return ", ".join(f"{statuses[name]} {name}" for name in ordered)
 
 
 def leaderboard(study: Study, groups: Sequence[Group]) -> Section:
