@@ -208,8 +208,12 @@ class OptunaSweeper(Sweeper):
             else:
                 error = self._launch(begun)
                 result = read_json(results)
-                if error is not None and result.get("status") not in OVER:
-                    result = {"status": "failed", "error": "; ".join(explain(error)) or first_line(error)}
+                why = "" if error is None else "; ".join(explain(error)) or first_line(error)
+                # a refused run's results are another's; with its own it is over, whatever came after them
+                if isinstance(error, ConfigError) or (why and result.get("status") not in OVER):
+                    result = {"status": "failed", "error": why}
+                elif why:
+                    log.warning("trial %d: %s", begun.number, why)
         if result.get("status") in OVER:  # else its process died: the trial stays RUNNING, to be taken up again
             self._tell(begun, result)
 
