@@ -2,7 +2,7 @@
 
     python benchmarks/pruning.py [--seeds 3] [--experiment digits_search] [KEY=VALUE ...]
 
-For each seed both searches run in turn. Both find a best value; the lower of the two is one that both have reached, and
+For each seed both searches run in turn. Both find a best value; the worse of the two is one that both have reached, and
 the times until each reached it are compared, beside the times and epochs of the whole searches.
 """
 
@@ -22,8 +22,10 @@ WAYS = {"pruned": [], "not pruned": ["hydra/sweeper/pruner=none"]}
 
 def search(experiment: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Run one search. Returns its epochs, pruned trials, and (seconds from the first trial's start, value) of each."""
+    import optuna
+
     from iolaus.checkpoint import read_json
-    from iolaus.storage import JOURNAL, opened
+    from iolaus.storage import opened
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["-m", f"experiment={experiment}", f"seed={seed}", "study=search", *overrides]
@@ -31,42 +33,38 @@ def search(experiment: str, seed: int, overrides: list[str]) -> dict[str, Any]:
                               capture_output=True)  # fmt: skip
         if done.returncode:
             sys.exit(done.stdout + done.stderr)
-        import optuna
-
         sweep = Path(folder) / "outputs" / "search"
-        assert (sweep / JOURNAL).exists()
-        trials = optuna.load_study(study_name="search", storage=opened(None, sweep)).trials
-        begun = trials[0].datetime_start
+        study = optuna.load_study(study_name="search", storage=opened(None, sweep))
+        trials = study.trials
         results = [read_json(path) for path in sweep.glob("*/results.json")]
+        best = read_json(sweep / str(study.best_trial.number) / "results.json")
+    begun = trials[0].datetime_start
     return {
-        "epochs": sum(len(result["history"]) for result in results),
+        "maximize": study.direction.name == "MAXIMIZE", "best": study.best_value,
+        "test": best["metrics"]["last"]["test/accuracy"],
         "pruned": sum(trial.state.name == "PRUNED" for trial in trials),
+        "epochs": sum(len(result["history"]) for result in results),
+        "seconds": (max(trial.datetime_complete for trial in trials) - begun).total_seconds(),
         "values": [((trial.datetime_complete - begun).total_seconds(), trial.value)
                    for trial in trials if trial.state.name == "COMPLETE"],
-        "seconds": (max(trial.datetime_complete for trial in trials) - begun).total_seconds(),
-        "test": max(results, key=lambda r: r["objective"]["value"] if r["status"] == "finished" else -1)["metrics"][
-            "last"]["test/accuracy"],
     }  # fmt: skip
 
 
 def compare(pair: dict[str, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """The rows of one seed: best value, seconds in all, and seconds until the value that both have reached."""
-    best = {name: max(value for _, value in way["values"]) for name, way in pair.items()}
-    both = min(best.values())
-    return {
-        name: {
-            "best": best[name], "test": way["test"], "pruned": way["pruned"], "epochs": way["epochs"],
-            "seconds": way["seconds"],
-            "seconds to the best of both": min(seconds for seconds, value in way["values"] if value >= both),
-        }
-        for name, way in pair.items()
-    }  # fmt: skip
+    """The rows of one seed, with the seconds until the value that both have reached."""
+    maximize = next(iter(pair.values()))["maximize"]
+    both = (min if maximize else max)(way["best"] for way in pair.values())
+    for way in pair.values():
+        reached = [seconds for seconds, value in way.pop("values") if (value >= both if maximize else value <= both)]
+        way["seconds to the best of both"] = min(reached)
+        del way["maximize"]
+    return pair
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--experiment", default="digits_search", help="a search with a pruner, objective to maximize")
+    parser.add_argument("--experiment", default="digits_search", help="a search with a pruner")
     parser.add_argument("overrides", nargs="*", help="more of train.py's arguments")
     options = parser.parse_args()
     load = report.load_average()

@@ -219,3 +219,13 @@ def test_the_rate_of_cifar10_fast_goes_in_a_line_from_lr_to_0():
 def test_the_weights_of_the_fine_tuning_recipe_see_224_of_256_pixels():
     plain, _ = composed("experiment=cifar100_resnet50_finetune")
     assert own_input(plain["model"], 224)["crop_fraction"] == 224 / 256
+
+
+def test_a_recipes_pruner_gives_way_to_the_command_lines():
+    def pruner(*arguments):
+        with initialize_config_dir(str(ROOT / "conf")):
+            node = compose("config", ["experiment=digits_search", *arguments], return_hydra_config=True)
+        return node.hydra.sweeper.pruner._target_
+
+    assert pruner() == "optuna.pruners.HyperbandPruner"
+    assert pruner("hydra/sweeper/pruner=none") == "optuna.pruners.NopPruner"

@@ -24,7 +24,7 @@ from iolaus import checkpoint, loop, sweeper, trial
 SEARCH = (*TINY, "-m", "study=s", "hydra/sweeper=optuna", "trainer.monitor_every=0")
 LR = "lr=interval(0.001,0.1)"
 N = "hydra.sweeper.n_trials="
-JOBLIB = ("hydra/launcher=joblib", "hydra.sweeper.n_jobs=2")
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 @pytest.fixture(autouse=True)
@@ -140,8 +140,6 @@ def test_a_direction_can_be_given(command, no_training):
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "qmc", "gp", "nsgaii", "cmaes"])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_search_cut_into_two_draws_the_points_of_one_in_a_go(command, no_training, sampler, tmp_path):
-    if sampler == "cmaes":
-        pytest.importorskip("cmaes")
     space = ("lr=range(0.01,0.09,0.01)", "seed=range(0,3)") if sampler == "grid" else (LR, "wd=interval(0,0.1)")
     options = (*SEARCH, *space, f"hydra/sweeper/sampler={sampler}")
     outcome = command(*options, N + "12")
@@ -238,6 +236,8 @@ def test_a_result_that_is_no_number_is_a_failure(command, monkeypatch):
 
 @pytest.mark.parametrize(("arguments", "line"), [
     ((LR, "hydra.sweeper.n_jobs=2"), "hydra.sweeper.n_jobs=2: the basic launcher runs one at a time"),
+    ((LR, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "hydra.launcher.n_jobs=0: must be 1 or more, or -1"),
+    ((LR, "hydra/launcher=joblib", "hydra.launcher.backend=multiprocessing"), "hydra.launcher.backend=multiprocessing"),
     ((LR, N + "0"), "hydra.sweeper.n_trials=0: must be a whole number, 1 or more"),
     ((LR, N + "many"), "hydra.sweeper.n_trials=many: must be a whole number, 1 or more"),
     ((LR, "hydra/sweeper/pruner=medium"), "hydra/sweeper/pruner=medium: no such option; did you mean median?"),
@@ -248,6 +248,8 @@ def test_a_result_that_is_no_number_is_a_failure(command, monkeypatch):
     (("lr=interval(2,1)",), "interval(2,1)"),
     (("optimizer.lrr=interval(0,1)",), "optimizer.lrr"),
     ((LR, "hydra/sweeper/sampler=grid"), "optimizer.lr has no end of values"),
+    (("lr=0.1,0.2", "hydra/sweeper/sampler=grid", "hydra.sweeper.enqueue=[{optimizer.lr: 0.1}]"),
+     "hydra.sweeper.enqueue: the grid sampler goes through all points"),
     ((LR, "hydra.sweeper.enqueue=[{lr: 0.1}]"), "lr is not searched; allowed: optimizer.lr"),
     ((LR, "hydra.sweeper.enqueue=[{optimizer.lr: 5}]"), "not in the space"),
     ((LR, "hydra.sweeper.storage=nowhere"), "hydra.sweeper.storage: "),

@@ -38,7 +38,7 @@ class OptunaSweeper(Sweeper):
 
     def __init__(
         self, sampler: Any, pruner: Any, direction: Any, storage: str | None, study_name: str | None, n_trials: int,
-        n_jobs: int, max_failure_rate: float, enqueue: Any, custom_search_space: str | None, params: Any,
+        n_jobs: Any, max_failure_rate: float, enqueue: Any, custom_search_space: str | None, params: Any,
         **unknown: Any,
     ) -> None:  # fmt: skip
         for key, value in unknown.items():
@@ -59,6 +59,8 @@ class OptunaSweeper(Sweeper):
         self.composed, self.context, self.folder = config, hydra_context, Path(config.hydra.sweep.dir)
         self._check_keys()
         self.in_workers = workers.is_joblib(config)
+        if self.n_jobs is None:
+            self.n_jobs = min(workers.runs_at_once(config), self.n_trials) if self.in_workers else 1
         if self.n_jobs > 1 and config.hydra.launcher._target_.endswith("BasicLauncher"):
             raise ConfigError(f"hydra.sweeper.n_jobs={self.n_jobs}: the basic launcher runs one at a time; "
                               "add hydra/launcher=joblib")  # fmt: skip
@@ -69,7 +71,7 @@ class OptunaSweeper(Sweeper):
             workers.prepare(self.jobs, self.n_jobs)
 
     def _check_keys(self) -> None:
-        one = isinstance(self.n_jobs, int) and self.n_jobs >= 1
+        one = self.n_jobs is None or (isinstance(self.n_jobs, int) and self.n_jobs >= 1)
         rate = isinstance(self.max_failure_rate, int | float) and 0 <= self.max_failure_rate <= 1
         for name, fine, allowed in (
             ("n_trials", isinstance(self.n_trials, int) and self.n_trials >= 1, "a whole number, 1 or more"),
@@ -102,6 +104,8 @@ class OptunaSweeper(Sweeper):
         for point in self.enqueue:
             self.space.check_point(point)
         if space.is_grid(self.sampler):
+            if self.enqueue:  # Optuna would count them beside the grid's own, and leave as many of those out
+                raise ConfigError("hydra.sweeper.enqueue: the grid sampler goes through all points; leave it empty")
             grid = space.grid_of(self.space)
             self.n_trials = min(self.n_trials, math.prod(map(len, grid.values())))
         self._sampler(0)

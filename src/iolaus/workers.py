@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger("iolaus")
+from iolaus.errors import ConfigError
 
+log = logging.getLogger("iolaus")
 JOBLIB = "hydra_plugins.hydra_joblib_launcher."
 IDLE_SECONDS = 30  # after which a worker without work ends: one whose sweeper was killed, too
 PATIENCE_SECONDS = 15.0  # for the runs to write their checkpoints, after Ctrl-C
@@ -33,6 +34,8 @@ def is_joblib(config: Any) -> bool:
 def runs_at_once(config: Any) -> int:
     """Joblib's n_jobs. -1 is one for each GPU where the runs take one (gpus.py), else one for each core."""
     wanted = config.hydra.launcher.n_jobs
+    if wanted == 0:
+        raise ConfigError("hydra.launcher.n_jobs=0: must be 1 or more, or -1 for one run for each GPU or core")
     if wanted == -1 and config.trainer.device in ("auto", "cuda"):
         from iolaus import gpus
 
@@ -50,6 +53,8 @@ def prepare(launcher: Any, n_jobs: int) -> None:
     """
     from joblib import cpu_count
 
+    if (backend := launcher.joblib.get("backend")) != "loky":
+        raise ConfigError(f"hydra.launcher.backend={backend}: allowed: loky, whose workers outlive a run")
     threads = launcher.joblib.get("inner_max_num_threads") or max(1, cpu_count() // n_jobs)
     # with n_jobs=1 joblib would run them in this process
     launcher.joblib |= {"n_jobs": max(2, n_jobs), "inner_max_num_threads": threads, "idle_worker_timeout": IDLE_SECONDS}
