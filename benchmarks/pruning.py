@@ -35,13 +35,13 @@ def search(experiment: str, seed: int, overrides: list[str]) -> dict[str, Any]:
             sys.exit(done.stdout + done.stderr)
         sweep = Path(folder) / "outputs" / "search"
         study = optuna.load_study(study_name="search", storage=opened(None, sweep))
-        trials = study.trials
+        trials, best, maximize = study.trials, study.best_trial, study.direction.name == "MAXIMIZE"
         results = [read_json(path) for path in sweep.glob("*/results.json")]
-        best = read_json(sweep / str(study.best_trial.number) / "results.json")
+        of_best = read_json(sweep / str(best.number) / "results.json")
     begun = trials[0].datetime_start
     return {
-        "maximize": study.direction.name == "MAXIMIZE", "best": study.best_value,
-        "test": best["metrics"]["last"]["test/accuracy"],
+        "maximize": maximize, "best": best.value,
+        "test": of_best["metrics"]["last"]["test/accuracy"],
         "pruned": sum(trial.state.name == "PRUNED" for trial in trials),
         "epochs": sum(len(result["history"]) for result in results),
         "seconds": (max(trial.datetime_complete for trial in trials) - begun).total_seconds(),

@@ -1,5 +1,6 @@
 """A grid goes on past the runs that fail, leaves out those that are finished, and can be kept in a recipe."""
 
+import joblib
 import pytest
 from conftest import TINY
 
@@ -89,7 +90,11 @@ def test_a_table_of_ones_own_may_be_looked_up(command):
     assert outcome.results["config"]["trainer"]["batch_size"] == 4
 
 
-def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command):
-    outcome = command(*TINY, "-m", "study=s", "seed=0,1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+@pytest.mark.parametrize(("n_jobs", "threads"), [(2, joblib.cpu_count() // 2), (1, joblib.cpu_count())])
+def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command, monkeypatch, n_jobs, threads):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    outcome = command(*TINY, "-m", "study=s", "seed=0,1,2", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={n_jobs}")
     assert outcome.status == 0, told(outcome)
-    assert [checkpoint.read_json(run / "results.json")["status"] for run in outcome.runs] == ["finished"] * 3
+    results = [checkpoint.read_json(run / "results.json") for run in outcome.runs]
+    assert [result["status"] for result in results] == ["finished"] * 3
+    assert {result["device_name"].partition(",")[0] for result in results} == {f"cpu ({max(1, threads)} threads"}

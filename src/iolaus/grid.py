@@ -31,10 +31,8 @@ class Grid(BasicSweeper):
     def setup(self, **parts: Any) -> None:
         """Make the launcher."""
         super().setup(**parts)
-        self.at_once = 0  # worker processes; 0 where the launcher takes all jobs at once
-        if workers.is_joblib(self.config):
-            self.at_once = workers.runs_at_once(self.config)
-            workers.prepare(self.launcher, self.at_once)
+        # worker processes; 0 where the launcher takes all jobs at once
+        self.at_once = workers.runs_at_once(self.config) if workers.is_joblib(self.config) else 0
 
     def sweep(self, arguments: list[str]) -> Any:
         """Run what is not finished of all combinations, each in its folder."""
@@ -51,7 +49,7 @@ class Grid(BasicSweeper):
         if to_run < jobs:
             log.info("%d of %d runs are finished already", jobs - to_run, jobs)
         returns: list[JobReturn] = []
-        if self.at_once:
+        if self.at_once and to_run:
             returns = self._work_in_processes([job for batch in open_runs for job in batch], folder, jobs)
         else:
             for batch in open_runs:
@@ -67,6 +65,8 @@ class Grid(BasicSweeper):
         """Launch each job by itself, `at_once` of them at the same time."""
         waiting, returns = iter(enumerate(jobs)), dict[int, JobReturn]()
         failures: list[BaseException] = []
+        at_once = min(self.at_once, len(jobs))
+        workers.prepare(self.launcher, at_once)
 
         def work() -> None:
             while not failures and (one := next(waiting, None)) is not None:
@@ -80,7 +80,7 @@ class Grid(BasicSweeper):
                             raise
                         log.warning("a worker process was killed (%s); its run goes on", type(error).__name__)
 
-        workers.keep_busy(work, min(self.at_once, len(jobs)), failures, folder, total)
+        workers.keep_busy(work, at_once, failures, folder, total)
         return [returns[number] for number in sorted(returns)]
 
     def _launch(self, jobs: list[list[str]], first: int) -> Sequence[JobReturn]:

@@ -27,8 +27,12 @@ LOOK_SECONDS = 1.0
 
 
 def is_joblib(config: Any) -> bool:
-    """Whether a composed configuration's launcher is joblib's."""
-    return str(config.hydra.launcher._target_).startswith(JOBLIB)
+    """Whether a composed configuration's launcher is joblib's. Raises ConfigError for a backend that does not fit."""
+    launcher = config.hydra.launcher
+    found = str(launcher._target_).startswith(JOBLIB)
+    if found and launcher.backend != "loky":
+        raise ConfigError(f"hydra.launcher.backend={launcher.backend}: allowed: loky, whose workers outlive a run")
+    return found
 
 
 def runs_at_once(config: Any) -> int:
@@ -53,11 +57,10 @@ def prepare(launcher: Any, n_jobs: int) -> None:
     """
     from joblib import cpu_count
 
-    if (backend := launcher.joblib.get("backend")) != "loky":
-        raise ConfigError(f"hydra.launcher.backend={backend}: allowed: loky, whose workers outlive a run")
-    threads = launcher.joblib.get("inner_max_num_threads") or max(1, cpu_count() // n_jobs)
     # with n_jobs=1 joblib would run them in this process
-    launcher.joblib |= {"n_jobs": max(2, n_jobs), "inner_max_num_threads": threads, "idle_worker_timeout": IDLE_SECONDS}
+    launcher.joblib |= {"n_jobs": max(2, n_jobs), "idle_worker_timeout": IDLE_SECONDS}
+    if "OMP_NUM_THREADS" not in os.environ and launcher.joblib.get("inner_max_num_threads") is None:
+        launcher.joblib["inner_max_num_threads"] = max(1, cpu_count() // n_jobs)
     launcher.task_function = functools.partial(one_job, launcher.task_function, os.getpid())
     logging.getLogger(JOBLIB + "_core").setLevel(logging.WARNING)  # three lines for each run
 
