@@ -18,6 +18,7 @@ from iolaus.report.search import Search
 
 PANELS = 4  # slices side by side
 MOST_AXES = 9  # parallel ones
+ROOM_FOR_TICKS = 34  # letters below a slice
 
 
 def search_pictures(search: Search) -> tuple[list[Picture], list[str]]:
@@ -150,11 +151,12 @@ def draw_slices(search: Search) -> Picture:
             for shown, colour, size, alpha in ((~best, SERIES[0], 4.5, 0.6), (best, BEST_COLOUR, 7, 1.0)):
                 axes.scatter(at[shown], values[shown], size**2, colour, linewidths=0, alpha=alpha)
             axes.set_xlabel(word)
-            axes.set_xticks(list(ticks), list(ticks.values()))
+            letters = sum(map(len, ticks.values()))
+            longest = max(4, ROOM_FOR_TICKS // len(ticks)) if letters > ROOM_FOR_TICKS else letters
+            texts = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in ticks.values()]
+            axes.set_xticks(list(ticks), texts, fontsize=9 if letters <= 24 else 7.5)
             margin = 0.15 * (max(ticks) - min(ticks))
             axes.set_xlim(min(ticks) - margin, max(ticks) + margin)
-            if sum(map(len, ticks.values())) > 24:
-                axes.tick_params(axis="x", rotation=20)
             focus(axes, values.tolist(), search.maximize[0])
         for axes in panels.flat[len(names) :]:
             axes.set_visible(False)
