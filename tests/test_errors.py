@@ -37,6 +37,7 @@ MISTAKES = {
                                 "+model.out_features=2"], ["Linear does not take"]),
     "unknown timm name": (["model=timm", "model.name=resnet1o1"], ["resnet101"]),
     "broken override": (["optimizer.lr=[0.1"], ["optimizer.lr"]),
+    "options that exclude each other": (["-m", "--cfg", "job"], ["Only one of", "--multirun", "--cfg"]),
     "resume of nothing": (["resume=nowhere"], ["resume=nowhere", "not the folder of a run"]),
     "resume without any run": (["resume=last"], ["no unfinished run"]),
 }  # fmt: skip

@@ -1,8 +1,14 @@
 """A grid goes on past the runs that fail, leaves out those that are finished, and can be kept in a recipe."""
 
+import contextlib
+import os
+import re
+import subprocess
+import sys
+
 import joblib
 import pytest
-from conftest import TINY
+from conftest import ROOT, TINY
 
 from iolaus import checkpoint, locks
 
@@ -93,8 +99,33 @@ def test_a_table_of_ones_own_may_be_looked_up(command):
 @pytest.mark.parametrize(("n_jobs", "threads"), [(2, joblib.cpu_count() // 2), (1, joblib.cpu_count())])
 def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command, monkeypatch, n_jobs, threads):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    outcome = command(*TINY, "-m", "study=s", "seed=0,1,2", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={n_jobs}")
+    outcome = command(*TINY, "-m", "study=s", "seed=0,1", "hydra/launcher=joblib", f"hydra.launcher.n_jobs={n_jobs}")
     assert outcome.status == 0, told(outcome)
     results = [checkpoint.read_json(run / "results.json") for run in outcome.runs]
-    assert [result["status"] for result in results] == ["finished"] * 3
+    assert [result["status"] for result in results] == ["finished"] * 2
     assert {result["device_name"].partition(",")[0] for result in results} == {f"cpu ({max(1, threads)} threads"}
+
+
+def test_joblib_in_a_terminal_shows_the_table_of_the_study_and_not_the_lines_of_its_runs(tmp_path):
+    pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
+    arguments = (*TINY, "-m", "study=s", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+                 "trainer.epochs=150", "trainer.monitor_every=0")  # fmt: skip
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "140", "LINES": "40", "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, stdin=theirs, stdout=theirs,
+                          stderr=theirs, env=environment) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the last writer has closed it
+            while part := os.read(ours, 4096):
+                shown += part
+    os.close(ours)
+    text = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", shown.decode())
+    assert process.returncode == 0, text
+    assert re.search(r"s: .*2 running of 2", text)
+    assert "2 finished" not in text.partition("2 running of 2")[0]
+    assert text.count("finished") >= 2
+    assert "train loss" not in text  # the head of a run's own lines
+    logs = [(run / "run.log").read_text() for run in tmp_path.glob("outputs/s/seed=*")]
+    assert len(logs) == 2
+    assert all("model: " in log for log in logs)

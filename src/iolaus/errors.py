@@ -5,6 +5,7 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NoReturn
@@ -70,6 +71,12 @@ def explain(error: BaseException) -> list[str]:
     return ["; ".join(dict.fromkeys(line for line in lines if not line.startswith(noise)))]
 
 
+def raised_in(error: BaseException, package: str) -> bool:
+    """Whether the line that raised an error is one of a package's."""
+    last = list(traceback.walk_tb(error.__traceback__))[-1][0]
+    return str(last.f_globals.get("__name__", "")).partition(".")[0] == package
+
+
 @contextlib.contextmanager
 def errors_for_people() -> Iterator[None]:
     """Print what a person's input has caused as one line each and exit with 2; HYDRA_FULL_ERROR=1 raises it.
@@ -99,6 +106,10 @@ def errors_for_people() -> Iterator[None]:
         end(error, 2)
     except RunFailed as error:
         end(error, 1)
+    except ValueError as error:
+        if raised_in(error, "hydra"):  # options that exclude each other: -m --cfg job
+            end(error, 2)
+        raise
     except KeyboardInterrupt:
         sys.exit(130)
 
