@@ -53,13 +53,13 @@ def workers_of(group: int) -> list[int]:
 def kill_some(process: subprocess.Popen, victims: str) -> None:
     """kill -9 of the sweeper alone, of one of its workers, or of the whole group."""
     workers = workers_of(process.pid)
-    if victims == "worker" and workers:
-        with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+        if victims == "worker" and workers:
             os.kill(random.choice(workers), signal.SIGKILL)
-    elif victims == "all":
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+        elif victims == "all":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
 
 
 def lines_of(folder: Path) -> int:
