@@ -216,7 +216,7 @@ class OptunaSweeper(Sweeper):
                 # a refused run's results are another's; with its own it is over, whatever came after them
                 if isinstance(error, ConfigError) or (why and result.get("status") not in OVER):
                     result = {"status": "failed", "error": why}
-                elif why:
+                elif why and result["status"] != "failed":
                     log.warning("trial %d: %s", begun.number, why)
         if result.get("status") in OVER:  # else its process died: the trial stays RUNNING, to be taken up again
             self._tell(begun, result)
