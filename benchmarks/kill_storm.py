@@ -21,6 +21,9 @@ from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+from processes import workers_of  # noqa: E402
+
 TRIAL = (
     "dataset=synthetic", "dataset.num_classes=2", "dataset.size=8", "dataset.train_count=40", "dataset.test_count=6",
     "dataset.validation=0.2", "trainer.batch_size=16", "tracker=none", "trainer.monitor_every=0", "optimizer=sgd",
@@ -38,21 +41,9 @@ def start(folder: Path, arguments: tuple[str, ...]) -> subprocess.Popen:
         )  # fmt: skip
 
 
-def workers_of(group: int) -> list[int]:
-    """The ids of joblib's living worker processes of a group."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            fields = (folder / "stat").read_text().rpartition(")")[2].split()
-            worker = b"popen_loky_posix" in (folder / "cmdline").read_bytes()
-            if int(fields[2]) == group and int(folder.name) != group and fields[0] != "Z" and worker:
-                found.append(int(folder.name))
-    return found
-
-
 def kill_some(process: subprocess.Popen, victims: str) -> None:
     """kill -9 of the sweeper alone, of one of its workers, or of the whole group."""
-    workers = workers_of(process.pid)
+    workers = workers_of(process)
     with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
         if victims == "worker" and workers:
             os.kill(random.choice(workers), signal.SIGKILL)

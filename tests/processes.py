@@ -3,6 +3,7 @@
 They are forked from one process that has done the imports, so that a test waits for none.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -62,15 +63,18 @@ def group_of(process):
     """The ids of the living processes of a process's group, which are its workers."""
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with contextlib.suppress(OSError):  # it has ended meanwhile
             fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended meanwhile
-            continue
-        if int(fields[2]) == process.pid and fields[0] != "Z":
-            members.append(int(stat.parent.name))
+            if int(fields[2]) == process.pid and fields[0] != "Z":
+                members.append(int(stat.parent.name))
     return members
 
 
 def workers_of(process):
     """Joblib's worker processes of a group."""
-    return [pid for pid in group_of(process) if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    workers = []
+    for pid in group_of(process):
+        with contextlib.suppress(OSError):
+            if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                workers.append(pid)
+    return workers

@@ -17,6 +17,9 @@ COLUMNS = (
     "best_train_accuracy", "best_val_accuracy", "best_test_accuracy",
     "best_train_loss", "best_val_loss", "best_test_loss",
 )  # fmt: skip
+# its status; what is done, no later start of its sweep goes on with
+DONE = FINISHED, PRUNED = "finished", "pruned"
+FAILED = "failed"
 DOS_FOLDER = 0x10  # the bit of a zip entry's attributes
 
 

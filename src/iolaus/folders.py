@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from iolaus.checkpoint import LAST, RESULTS, read_json
+from iolaus.checkpoint import DONE, LAST, RESULTS, read_json
 from iolaus.settings import objectives_of
 from iolaus.stopping import mode_of
 from iolaus.trial import SWEEPER
@@ -104,20 +104,21 @@ class Folders(Callback):
             from iolaus.report.runs import read_study
             from iolaus.watch import print_study
 
-            print_study(read_study(folder))
+            study = read_study(folder)
+            print_study(study)
             print(f"Runs: {folder}")
-            report(folder)
+            report(study)
         elif folder.is_dir() and [p.name for p in folder.iterdir()] == ["multirun.yaml"]:
             (folder / "multirun.yaml").unlink()  # no job got as far as a run folder: leave nothing behind
             remove_empty(folder)
 
 
-def report(folder: Path) -> None:
+def report(study: Any) -> None:
     """Write a sweep's report; what goes wrong with it is a warning, since the runs are done."""
-    from iolaus.report import write_report
+    from iolaus.report import report_study
 
     try:
-        print(f"Report: {write_report(folder)}")
+        print(f"Report: {report_study(study)}")
     except Exception as error:
         log.warning("no report: %s: %s", type(error).__name__, error)
 
@@ -188,7 +189,7 @@ def find_unfinished(resume: str) -> Path:
     if resume != "last":
         return Path(resume)
     runs = [p.parent.parent for p in OUTPUTS.glob("**/.hydra/config.yaml")]
-    open_runs = [run for run in runs if read_json(run / RESULTS).get("status") not in ("finished", "pruned")]
+    open_runs = [run for run in runs if read_json(run / RESULTS).get("status") not in DONE]
 
     def touched(run: Path) -> float:
         return max((run / name).stat().st_mtime for name in (LAST, ".hydra") if (run / name).exists())

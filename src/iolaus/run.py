@@ -195,7 +195,7 @@ def already_done(cfg: DictConfig, folder: Path) -> float | None:
         raise ConfigError(f"study={cfg.study}: {shown(folder)} holds a run of another configuration; "
                                  "choose another study=NAME, or remove that folder")  # fmt: skip
     result = checkpoint.read_json(folder / checkpoint.RESULTS)
-    if result.get("status") not in ("finished", "pruned"):
+    if result.get("status") not in checkpoint.DONE:
         return None
     log.info("%s is %s already", shown(folder), result["status"])
     return result["objective"]["value"]

@@ -23,12 +23,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iolaus import folders, locks, space, trial, workers
-from iolaus.checkpoint import LAST, RESULTS, read_json
+from iolaus.checkpoint import DONE, FAILED, LAST, RESULTS, read_json
 from iolaus.errors import ConfigError, explain, first_line, nearest
 from iolaus.settings import objectives_of
 
 log = logging.getLogger("iolaus")
-OVER = ("finished", "pruned", "failed")
+OVER = (*DONE, FAILED)
 MOST_STARTS = 20  # of a trial whose process dies each time, with no checkpoint since the last
 POLL_SECONDS = 0.5
 
@@ -187,6 +187,7 @@ class OptunaSweeper(Sweeper):
         """Take a trial's lock, unless another holds it, or a worker of a dead sweeper still trains."""
         with contextlib.ExitStack() as mine:
             ours = mine.enter_context(locks.held(self.folder / ".trials" / f"{number}.lock"))
+            # only then the run's: to look at that one takes it for a moment, and a run of another's may just begin
             if not ours or locks.is_held(self._folder_of(number) / folders.LOCK):
                 return False
             stack.enter_context(mine.pop_all())

@@ -34,17 +34,18 @@ BEST = {  # over all epochs; for test, the epoch that is best by the objective (
 def ranked(study: Study) -> list[Run]:
     """The best objective at the last epoch first; those without one last, failed ones last of all."""
 
-    def rank(run: Run) -> tuple[bool, float]:
-        value = run.numbers.get(study.objective, math.nan)
-        return run.status == FAILED, math.inf if math.isnan(value) else -value if study.maximize else value
-
-    return sorted(study.runs, key=rank)
+    return sorted(study.runs, key=lambda run: (run.status == FAILED, study.order(reached(study, run))))
 
 
 def best_run(study: Study) -> Run | None:
     """The finished run with the best objective."""
-    finished = (run for run in ranked(study) if run.status == FINISHED)
-    return next((run for run in finished if math.isfinite(run.numbers.get(study.objective, math.nan))), None)
+    finished = (run for run in study.runs if run.status == FINISHED and math.isfinite(reached(study, run)))
+    return min(finished, key=lambda run: study.order(reached(study, run)), default=None)
+
+
+def reached(study: Study, run: Run) -> float:
+    """The objective at the run's last epoch; nan without one."""
+    return run.numbers.get(study.objective, math.nan)
 
 
 def written(name: str, value: float | None) -> str:

@@ -16,15 +16,19 @@ CSV, MARKDOWN, HTML, PLOTS = "results.csv", "report.md", "report.html", "plots"
 
 
 def write_report(folder: Path) -> Path:
-    """Write results.csv, report.md, report.html and plots/ into a folder with runs below it; returns the HTML's path.
+    """Write the report of a folder with runs below it; returns the HTML's path.
 
     Raises ValueError, one line, where there is no folder or no run.
     """
+    return report_study(read_study(Path(folder)))
+
+
+def report_study(study: Study) -> Path:
+    """Write results.csv, report.md, report.html and plots/ into a study's folder; returns the HTML's path."""
     from iolaus.report.document import to_markdown
     from iolaus.report.html import to_html
     from iolaus.report.sections import whole_document
 
-    study = read_study(Path(folder))
     document = whole_document(study, foot=f"As of {time.strftime('%Y-%m-%d %H:%M')}. In full: {CSV}.")
     (study.folder / PLOTS).mkdir(exist_ok=True)
     for picture in document.pictures:

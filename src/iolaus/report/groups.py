@@ -59,7 +59,7 @@ def grouped(study: Study) -> list[Group]:
 
     def rank(group: Group) -> tuple[bool, float]:
         mean, _ = mean_std(group.values(study.objective))
-        return not group.finished, math.inf if math.isnan(mean) else -mean if study.maximize else mean
+        return not group.finished, study.order(mean)
 
     return sorted((Group(dict(place), runs) for place, runs in found.items()), key=rank)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from iolaus.checkpoint import DONE
 from iolaus.curves import MARKERS_UP_TO
 from iolaus.report.drawing import BEST_COLOUR, DASHES, MUTED, SERIES, Entry, Picture, Style, logarithmic, picture
 from iolaus.report.groups import Group, label, mean_std, measure
@@ -108,7 +109,7 @@ def draw_run(axes: Any, points: Points, status: str, style: Style | None, faint:
     pixels = many and faint  # hundreds of lines would make the page heavy
     axes.plot(epochs, values, color=line.colour, linestyle=line.line, linewidth=width, alpha=alpha, marker=dot,
               markersize=3.2, zorder=order, rasterized=pixels)  # fmt: skip
-    if status not in (FINISHED, PRUNED):
+    if status not in DONE:
         mark, width, face = ("x", 1.6, None) if status == FAILED else ("o", 1.0, "none")
         axes.plot(epochs[-1], values[-1], mark, color=(style or Style(MUTED)).colour, markerfacecolor=face,
                   markeredgewidth=width, markersize=3 if many else 6, zorder=4, rasterized=pixels)  # fmt: skip

@@ -18,10 +18,11 @@ from typing import Any
 
 import yaml
 
-from iolaus.checkpoint import COLUMNS, METRICS, RESULTS, read_json
+from iolaus.checkpoint import COLUMNS, DONE, FAILED, FINISHED, METRICS, PRUNED, RESULTS, read_json
 from iolaus.stopping import mode_of
 
-STATUSES = FINISHED, PRUNED, FAILED, RUNNING, UNFINISHED = "finished", "pruned", "failed", "running", "unfinished"
+RUNNING, UNFINISHED = "running", "unfinished"
+STATUSES = (FINISHED, PRUNED, FAILED, RUNNING, UNFINISHED)
 NOT_A_CHOICE = ("study", "resume")  # where a run is written, not what it is
 QUIET_SECONDS = 600  # a run without results that has written nothing for so long, or for three epochs, has ended
 # libyaml's loader, where PyYAML has it: ten times as fast
@@ -64,6 +65,10 @@ class Study:
     def maximize(self) -> bool:
         return mode_of(self.objective) == "max"
 
+    def order(self, value: float) -> float:
+        """A sort key for values of the objective: the best first, one that is no number last."""
+        return math.inf if math.isnan(value) else -value if self.maximize else value
+
     @property
     def keys(self) -> list[str]:
         """What was varied, the seed apart."""
@@ -80,7 +85,7 @@ def read_study(folder: Path, known: dict[Path, Run] | None = None) -> Study:
     known = {} if known is None else known
     found = (known.get(path) or read_run(path, folder) for path in run_folders(folder))
     runs = [run for run in found if run is not None]
-    known |= {run.folder: run for run in runs if run.status in (FINISHED, PRUNED)}
+    known |= {run.folder: run for run in runs if run.status in DONE}
     if not runs:
         raise ValueError(f"{folder}: holds no run (a folder with .hydra/ or results.json in it)")
     names = Counter(tuple(objectives_of(run.result)) or ("val/accuracy",) for run in runs if run.result)

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from urllib.parse import quote
 
-from iolaus.checkpoint import COLUMNS
+from iolaus.checkpoint import COLUMNS, DONE
 from iolaus.display import duration
 from iolaus.report.document import Block, Cell, Column, Document, Facts, Gallery, Section, Table, Text
 from iolaus.report.grid import comparison
 from iolaus.report.groups import MISSING, Group, best_group, grouped, label, mean_std, measure, setting_columns, shown
 from iolaus.report.plots import legend, pictures, styles
-from iolaus.report.runs import FAILED, FINISHED, NOT_A_CHOICE, PRUNED, Run, Study, counted, inside, natural, read_yaml
+from iolaus.report.runs import FAILED, NOT_A_CHOICE, Run, Study, counted, inside, natural, read_yaml
 from iolaus.report.search import Search, read_search
 from iolaus.report.search_plots import search_pictures
 
@@ -54,8 +54,7 @@ def praise(study: Study, groups: Sequence[Group], best: Group) -> list[Text]:
     if times := [seconds for seconds in best.values("seconds") if seconds]:
         text += f", {duration(statistics.fmean(times))} of training{' each' if several else ''}"
 
-    sign = 1 if study.maximize else -1
-    run = max(best.counted, key=lambda run: sign * run.numbers.get(study.objective, -sign * math.inf))
+    run = min(best.counted, key=lambda run: study.order(run.numbers.get(study.objective, math.nan)))
     typed = {key: override for key, override in run.overrides.items() if key not in NOT_A_CHOICE}
     commands = [shlex.join([*TRAIN, *typed.values()])]
     seeds = sorted({r.settings["seed"] for r in best.counted if "seed" in r.settings}, key=natural)
@@ -195,7 +194,7 @@ def trial_table(study: Study, search: Search) -> Table:
 
 def not_finished(study: Study) -> list[Section]:
     """Failed runs with their error, and those that have no results yet."""
-    runs = sorted((r for r in study.runs if r.status not in (FINISHED, PRUNED)), key=lambda run: run.status != FAILED)
+    runs = sorted((r for r in study.runs if r.status not in DONE), key=lambda run: run.status != FAILED)
     if not runs:
         return []
     first = runs[:MOST_ROWS]
