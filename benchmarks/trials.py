@@ -4,7 +4,7 @@
 
 One search of one-step runs in this process. A trial's cost is the time from its begin to the next trial's, without
 what `loop.train` took: asking, composing, building, validating, writing and telling. Prints the median of eleven trials
-around each mark, in milliseconds, and the seconds of the report at the end.
+around each mark, in milliseconds, and the seconds that writing the report takes.
 """
 
 import argparse
