@@ -62,7 +62,9 @@ def test_a_run_that_another_process_is_at_is_left_to_it(command):
     folder = command(*TINY, "-m", "study=s", "seed=0").cwd / "outputs" / "s"
     for run in folder.glob("*/results.json"):
         run.unlink()
-    with locks.held(next(folder.glob("*/.lock"))) as ours:
+    lock = next(folder.glob("*/.lock"))
+    assert locks.is_held_here(lock) is False  # signed, and free
+    with locks.held(lock) as ours:
         assert ours
         outcome = command(*TINY, "-m", "study=s", "seed=0")
     assert outcome.status == 0

@@ -1,5 +1,6 @@
 """Locks exclude processes and threads, end with their process however it ends, and stay with it alone."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -90,3 +91,25 @@ def test_a_lock_ends_with_an_error_and_can_be_had_again(tmp_path):
         pass
     with locks.held(tmp_path / "lock") as ours:
         assert ours
+
+
+def test_who_only_looks_at_a_lock_takes_it_from_nobody(tmp_path, monkeypatch):
+    path, waited = tmp_path / "lock", []
+    with contextlib.ExitStack() as looker:
+        assert looker.enter_context(locks.held(path))
+        monkeypatch.setattr("time.sleep", lambda seconds: waited.append(seconds) or looker.close())
+        with locks.held(path) as ours:
+            assert ours
+    assert len(waited) == 1
+
+
+def test_only_of_a_lock_that_this_machine_signed_is_it_known_whether_it_is_held(tmp_path, monkeypatch):
+    path = tmp_path / "lock"
+    assert locks.is_held_here(path) is None
+    with locks.held(path):
+        assert locks.is_held_here(path) is None  # it may be another machine's
+        locks.sign(path)
+        assert locks.is_held_here(path) is True
+    assert locks.is_held_here(path) is False
+    monkeypatch.setattr("platform.node", lambda: "another")
+    assert locks.is_held_here(path) is None

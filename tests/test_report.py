@@ -16,7 +16,7 @@ from unittest import mock
 from conftest import TINY
 from test_architecture import modules_after
 
-from iolaus import watch
+from iolaus import locks, watch
 from iolaus.checkpoint import COLUMNS as BEST
 from iolaus.report import sections, to_csv, write_report
 from iolaus.report.document import to_markdown
@@ -302,6 +302,17 @@ def test_runs_in_progress_and_broken_files_are_shown_as_far_as_they_are_readable
                       "odd": ("finished", "1", "0.6")}  # fmt: skip
     assert page(tmp_path).scripts == 1
     assert "2 of 9" in {row["epochs"] for row in tables(tmp_path, "Failed and unfinished")}
+
+
+def test_of_this_machine_a_run_without_results_is_running_as_long_as_it_has_its_lock(tmp_path):
+    folder = make_run(tmp_path / "0", [], 0.1, status=None)
+    with locks.held(folder / ".lock"):
+        locks.sign(folder / ".lock")
+        for path in (folder / "metrics.jsonl", folder / ".hydra", folder / ".lock"):
+            os.utime(path, (time.time() - 9000,) * 2)  # its epochs may be long
+        assert [row["status"] for row in rows(tmp_path)] == ["running"]
+    (folder / "last.pt").touch()
+    assert [row["status"] for row in rows(tmp_path)] == ["unfinished"]
 
 
 def test_before_a_run_has_finished_there_is_no_best_one(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 LAST, BEST, RESULTS, METRICS, CURVES = "last.pt", "best.pt", "results.json", "metrics.jsonl", "curves.png"
+LOCK = ".lock"  # held by the process that trains in the folder
 # of results.json, which tables and reports show
 COLUMNS = (
     "best_train_accuracy", "best_val_accuracy", "best_test_accuracy",

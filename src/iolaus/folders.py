@@ -15,14 +15,13 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from iolaus.checkpoint import DONE, LAST, RESULTS, read_json
+from iolaus.checkpoint import DONE, LAST, LOCK, RESULTS, read_json
 from iolaus.settings import objectives_of
 from iolaus.stopping import mode_of
 from iolaus.trial import SWEEPER
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
-LOCK = ".lock"  # held by the process that trains in the folder
 
 
 class ExperimentsSource(FileConfigSource):

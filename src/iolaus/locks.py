@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ try:
 except ImportError:  # Windows has no such call: there nothing is locked
     fcntl = None  # type: ignore[assignment]
 
+LOOKS, LOOK_SECONDS = 3, 0.01  # whoever only looks (is_held) has a lock for some microseconds
 _open: set[int] = set()
 
 
@@ -38,16 +41,24 @@ def held(path: Path, wait: bool = False) -> Iterator[bool]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     _open.add(descriptor)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            ours = True
-        except BlockingIOError:
-            ours = False
-        yield ours
+        yield _lock(descriptor, wait)
     finally:
         if descriptor in _open:  # not in a forked child
             _open.discard(descriptor)
             os.close(descriptor)  # which lets go of the lock
+
+
+def _lock(descriptor: int, wait: bool) -> bool:
+    if wait:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return True
+    for look in range(LOOKS):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if look < LOOKS - 1:
+            time.sleep(LOOK_SECONDS)
+    return False
 
 
 def is_held(path: Path) -> bool:
@@ -56,3 +67,20 @@ def is_held(path: Path) -> bool:
         return False
     with held(path) as ours:
         return not ours
+
+
+def sign(path: Path) -> None:
+    """Write into a lock's file that it is this machine's, for `is_held_here`; to be called by its holder."""
+    if fcntl is not None:
+        path.write_text(platform.node())
+
+
+def is_held_here(path: Path) -> bool | None:
+    """Whether a process of this machine holds a signed lock.
+
+    None where that can't be known: another machine signed it, which a shared folder need not tell of, or nobody has.
+    """
+    try:
+        return is_held(path) if path.read_text() == platform.node() else None
+    except (OSError, UnicodeDecodeError):
+        return None

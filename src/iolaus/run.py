@@ -35,8 +35,9 @@ def run(cfg: DictConfig) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with locks.held(folder / folders.LOCK) as ours:
+        with locks.held(folder / checkpoint.LOCK) as ours:
             if ours:
+                locks.sign(folder / checkpoint.LOCK)
                 return prepare_and_train(cfg, folder)
             if sweeping():
                 log.info("%s is trained by another process", shown(folder))
@@ -77,6 +78,7 @@ def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
             raise ConfigError(*explain(error)) from error
         raise
     write_hydra(folder, cfg)
+    (folder / checkpoint.RESULTS).unlink(missing_ok=True)  # of a run that failed, and is at it again
     return train(parts, state, folder, plain)
 
 

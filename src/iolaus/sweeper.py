@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from iolaus import folders, locks, space, trial, workers
-from iolaus.checkpoint import DONE, FAILED, LAST, RESULTS, read_json
+from iolaus.checkpoint import DONE, FAILED, LAST, LOCK, RESULTS, read_json
 from iolaus.errors import ConfigError, explain, first_line, nearest
 from iolaus.settings import objectives_of
 
@@ -187,8 +187,7 @@ class OptunaSweeper(Sweeper):
         """Take a trial's lock, unless another holds it, or a worker of a dead sweeper still trains."""
         with contextlib.ExitStack() as mine:
             ours = mine.enter_context(locks.held(self.folder / ".trials" / f"{number}.lock"))
-            # only then the run's: to look at that one takes it for a moment, and a run of another's may just begin
-            if not ours or locks.is_held(self._folder_of(number) / folders.LOCK):
+            if not ours or locks.is_held(self._folder_of(number) / LOCK):
                 return False
             stack.enter_context(mine.pop_all())
             return True

@@ -153,7 +153,7 @@ def live(folder: Path, total: int | None = None, console: "Console | None" = Non
         yield look
 
 
-def main() -> None:
+def main() -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m iolaus.watch", description="The table of a study while it runs.")
     parser.add_argument("folder", type=Path, help="outputs/STUDY")
@@ -161,16 +161,18 @@ def main() -> None:
     try:
         study = read_study(folder)
     except ValueError as error:
-        sys.exit(f"iolaus: {error}")
+        print(f"iolaus: {error}", file=sys.stderr)
+        return 2
     if not sys.stdout.isatty():
         print_study(study)
-        return
+        return 0
     with contextlib.suppress(KeyboardInterrupt), live(folder) as look:
         while True:
             look()
             time.sleep(EVERY_SECONDS / 4)
     print_study(read_study(folder))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

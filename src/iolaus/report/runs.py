@@ -18,13 +18,14 @@ from typing import Any
 
 import yaml
 
-from iolaus.checkpoint import COLUMNS, DONE, FAILED, FINISHED, METRICS, PRUNED, RESULTS, read_json
+from iolaus import locks
+from iolaus.checkpoint import COLUMNS, DONE, FAILED, FINISHED, LOCK, METRICS, PRUNED, RESULTS, read_json
 from iolaus.stopping import mode_of
 
 RUNNING, UNFINISHED = "running", "unfinished"
 STATUSES = (FINISHED, PRUNED, FAILED, RUNNING, UNFINISHED)
 NOT_A_CHOICE = ("study", "resume")  # where a run is written, not what it is
-QUIET_SECONDS = 600  # a run without results that has written nothing for so long, or for three epochs, has ended
+QUIET_SECONDS = 600  # a run of another machine that has written nothing for so long, or for three epochs, has ended
 # libyaml's loader, where PyYAML has it: ten times as fast
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -188,7 +189,9 @@ def read_yaml(path: Path) -> Any:
 
 
 def is_active(folder: Path, history: list[dict[str, float]]) -> bool:
-    """Whether something was written lately into the folder of a run without results."""
+    """Whether a run without results is at work: on this machine it has its lock, elsewhere it has written lately."""
+    if (here := locks.is_held_here(folder / LOCK)) is not None:
+        return here
     epoch = history[-1].get("seconds", 0.0) if history else 0.0
     try:
         latest = max((entry.stat().st_mtime for entry in os.scandir(folder)), default=0.0)
