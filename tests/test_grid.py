@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from unittest import mock
 
 import joblib
 import pytest
@@ -32,6 +33,9 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(command):
     again = command(*arguments)
     assert again.status == 1
     assert "2 of 3 runs are finished already" in told(again)
+    with mock.patch("iolaus.loop.train", side_effect=KeyboardInterrupt):
+        assert command(*arguments).status == 130
+    assert not (outcome.cwd / "outputs" / "s" / "optimizer.lr=1e+30" / "results.json").exists()  # it did not fail now
 
 
 def test_an_error_of_any_kind_in_one_run_does_not_end_the_sweep(command, first_step_fails):

@@ -1,6 +1,7 @@
 """Locks exclude processes and threads, end with their process however it ends, and stay with it alone."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -46,7 +47,7 @@ def test_threads_exclude_each_other_and_those_that_wait_come_one_after_the_other
 
     def work():
         for _ in range(20):
-            with locks.held(tmp_path / "lock", wait=True):
+            with locks.held(tmp_path / "lock", wait=math.inf):
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -98,9 +99,11 @@ def test_who_only_looks_at_a_lock_takes_it_from_nobody(tmp_path, monkeypatch):
     with contextlib.ExitStack() as looker:
         assert looker.enter_context(locks.held(path))
         monkeypatch.setattr("time.sleep", lambda seconds: waited.append(seconds) or looker.close())
-        with locks.held(path) as ours:
+        with locks.held(path, wait=1) as ours:
             assert ours
     assert len(waited) == 1
+    with locks.held(path), locks.held(path) as ours:
+        assert not ours
 
 
 def test_only_of_a_lock_that_this_machine_signed_is_it_known_whether_it_is_held(tmp_path, monkeypatch):

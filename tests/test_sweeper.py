@@ -1,5 +1,6 @@
 """A search can be killed, resumed, extended and shared; one trial's end is not the search's."""
 
+import copy
 import json
 import os
 import pwd
@@ -353,6 +354,30 @@ def test_a_database_without_its_driver_says_what_to_install(command, monkeypatch
     assert "pip install -e '.[postgresql]'" in outcome.err
     assert "secret" not in outcome.err
     assert not list(outcome.cwd.iterdir())
+
+
+def test_a_trial_that_ends_while_another_looks_for_lost_ones_is_not_taken_up(command, monkeypatch):
+    command(*SEARCH, LR, N + "1")
+    begin, get_trials, stale = sweeper.OptunaSweeper._begin, optuna.Study.get_trials, []
+
+    def begin_late(self, stack):
+        stale.append(True)
+        return begin(self, stack)
+
+    def listed_before(self, *arguments, **options):
+        trials = get_trials(self, *arguments, **options)
+        if stale:  # the list that _begin looks through
+            stale.clear()
+            trials = copy.deepcopy(trials)
+            trials[0].state = TrialState.RUNNING
+        return trials
+
+    monkeypatch.setattr(sweeper.OptunaSweeper, "_begin", begin_late)
+    monkeypatch.setattr(optuna.Study, "get_trials", listed_before)
+    outcome = command(*SEARCH, LR, N + "2")
+    assert outcome.status == 0, told(outcome)
+    assert "taken up" not in told(outcome)
+    assert states_of(outcome.cwd) == ["COMPLETE", "COMPLETE"]
 
 
 # ---- processes: killed, several, interrupted

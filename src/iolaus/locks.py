@@ -1,6 +1,7 @@
 """Locks that end with the process that holds them, however it ends: kill -9 leaves nothing to clean up."""
 
 import contextlib
+import math
 import os
 import platform
 import time
@@ -12,7 +13,7 @@ try:
 except ImportError:  # Windows has no such call: there nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-LOOKS, LOOK_SECONDS = 3, 0.01  # whoever only looks (is_held) has a lock for some microseconds
+LOOK_SECONDS = 0.01
 _open: set[int] = set()
 
 
@@ -28,11 +29,11 @@ if hasattr(os, "register_at_fork"):
 
 
 @contextlib.contextmanager
-def held(path: Path, wait: bool = False) -> Iterator[bool]:
-    """Hold the lock of the file at `path` (flock(2)); gives whether it is ours. wait: until it is.
+def held(path: Path, wait: float = 0.0) -> Iterator[bool]:
+    """Hold the lock of the file at `path` (flock(2)); gives whether it is ours.
 
-    The file is made where it is missing, and stays: removing it would let two processes hold two files of one name.
-    Threads of one process exclude each other as well.
+    wait: the seconds in which it may become free; math.inf is until it does. The file is made where it is missing, and
+    stays: removing it would let two processes hold two files of one name. Threads exclude each other as well.
     """
     if fcntl is None:
         yield True
@@ -48,21 +49,23 @@ def held(path: Path, wait: bool = False) -> Iterator[bool]:
             os.close(descriptor)  # which lets go of the lock
 
 
-def _lock(descriptor: int, wait: bool) -> bool:
-    if wait:
+def _lock(descriptor: int, wait: float) -> bool:
+    if wait == math.inf:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         return True
-    for look in range(LOOKS):
-        with contextlib.suppress(BlockingIOError):
+    deadline = time.monotonic() + wait
+    while True:
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
-        if look < LOOKS - 1:
-            time.sleep(LOOK_SECONDS)
-    return False
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+        time.sleep(LOOK_SECONDS)
 
 
 def is_held(path: Path) -> bool:
-    """Whether some process holds the lock of the file at `path` at this moment."""
+    """Whether some process holds the lock of the file at `path` at this moment. To look takes it for microseconds."""
     if not path.exists():
         return False
     with held(path) as ours:

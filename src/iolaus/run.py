@@ -22,6 +22,7 @@ from iolaus.errors import ConfigError, explain, first_line, value_error
 from iolaus.stopping import RunFailed, best_epoch
 
 log = logging.getLogger("iolaus")
+LOOK_SECONDS = 0.1  # a table that is being made may just look whether the run is at work
 ONE_STOP_SECONDS = 0.5  # a terminal, a sweeper and a cluster may each pass on the same wish to stop
 
 
@@ -35,7 +36,7 @@ def run(cfg: DictConfig) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with locks.held(folder / checkpoint.LOCK) as ours:
+        with locks.held(folder / checkpoint.LOCK, wait=LOOK_SECONDS) as ours:
             if ours:
                 locks.sign(folder / checkpoint.LOCK)
                 return prepare_and_train(cfg, folder)

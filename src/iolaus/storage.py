@@ -1,6 +1,7 @@
 """Where a search's trials are kept, by Optuna: a journal file in the study's folder, or a database."""
 
 import contextlib
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def journal_lock(journal: Path) -> Any:
     class Lock(BaseJournalFileLock):
         def acquire(self) -> bool:
             stack = contextlib.ExitStack()
-            stack.enter_context(locks.held(journal.with_suffix(".lock"), wait=True))
+            stack.enter_context(locks.held(journal.with_suffix(".lock"), wait=math.inf))
             drop_torn_line(journal)
             self.stack = stack
             return True

@@ -143,7 +143,7 @@ class OptunaSweeper(Sweeper):
 
     def _alone(self) -> Any:
         """The lock under which trials are counted and begun, by one thread of one process at a time."""
-        return locks.held(self.folder / ".trials" / "begin.lock", wait=True)
+        return locks.held(self.folder / ".trials" / "begin.lock", wait=math.inf)
 
     def _folder_of(self, number: int) -> Path:
         return self.folder / str(number)
@@ -184,10 +184,15 @@ class OptunaSweeper(Sweeper):
             return self._drawn(fresh)
 
     def _take(self, number: int, stack: contextlib.ExitStack) -> bool:
-        """Take a trial's lock, unless another holds it, or a worker of a dead sweeper still trains."""
+        """Take a trial's lock, unless another holds it, or a worker of a dead sweeper still trains, or it has ended."""
+        from optuna.trial import TrialState
+
         with contextlib.ExitStack() as mine:
             ours = mine.enter_context(locks.held(self.folder / ".trials" / f"{number}.lock"))
             if not ours or locks.is_held(self._folder_of(number) / LOCK):
+                return False
+            # Whoever had the lock until now may have told the study of the trial's end since it was listed.
+            if self.study.get_trials(deepcopy=False)[number].state != TrialState.RUNNING:
                 return False
             stack.enter_context(mine.pop_all())
             return True
