@@ -70,6 +70,8 @@ def storm(folder: Path, arguments: tuple[str, ...], kills: int, launcher: str, m
             still = done.total() < kills
             process.wait(random.uniform(0, most_seconds) if still else STUCK_SECONDS)
         if process.poll() is not None and process.returncode != -signal.SIGKILL:
+            if process.returncode:
+                raise SystemExit(f"ended with {process.returncode}: see {folder}/output")
             return done
         if done.total() >= kills:
             os.killpg(process.pid, signal.SIGKILL)
