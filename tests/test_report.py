@@ -315,6 +315,17 @@ def test_of_this_machine_a_run_without_results_is_running_as_long_as_it_has_its_
     assert [row["status"] for row in rows(tmp_path)] == ["unfinished"]
 
 
+def test_a_run_that_ends_while_it_is_read_is_finished(tmp_path, monkeypatch):
+    folder = make_run(tmp_path / "0", [], 0.1, status=None)
+
+    def held_until_now(path):
+        (folder / "results.json").write_text('{"status": "finished"}')
+        return True
+
+    monkeypatch.setattr(locks, "is_held_here", held_until_now)
+    assert [row["status"] for row in rows(tmp_path)] == ["finished"]
+
+
 def test_before_a_run_has_finished_there_is_no_best_one(tmp_path):
     make_run(tmp_path / "0", ["model=a"], 0.1, status=None)
     make_run(tmp_path / "1", ["model=b"], status="failed", error="out of memory")

@@ -107,6 +107,7 @@ def run_folders(folder: Path) -> list[Path]:
 
 def read_run(folder: Path, study: Path) -> Run | None:
     """A run as its folder shows it; None where the files are another program's."""
+    at_work = locks.is_held_here(folder / LOCK)  # before its results, which a run writes before it lets go
     content: Any = read_json(folder / RESULTS)
     result = content if isinstance(content, dict) else {}
     history = clean_history(result.get("history")) or clean_history(read_lines(folder / METRICS))
@@ -116,12 +117,15 @@ def read_run(folder: Path, study: Path) -> Run | None:
     lines = [str(line) for line in typed] if isinstance(typed, list) else []
     parts = [(line, *line.lstrip("+~").partition("=")[::2]) for line in lines]
     status, error = result.get("status"), result.get("error")
+    if not isinstance(status, str):
+        at_work = has_written(folder, history) if at_work is None else at_work
+        status = RUNNING if at_work else UNFINISHED
     return Run(
         folder=folder,
         name=folder.relative_to(study).as_posix(),
         overrides={key: line for line, key, _ in parts},
         settings={key: "removed" if line.startswith("~") else value for line, key, value in parts},
-        status=status if isinstance(status, str) else RUNNING if is_active(folder, history) else UNFINISHED,
+        status=status,
         error=None if error is None else str(error),
         result=result,
         history=history,
@@ -188,10 +192,8 @@ def read_yaml(path: Path) -> Any:
         return None
 
 
-def is_active(folder: Path, history: list[dict[str, float]]) -> bool:
-    """Whether a run without results is at work: on this machine it has its lock, elsewhere it has written lately."""
-    if (here := locks.is_held_here(folder / LOCK)) is not None:
-        return here
+def has_written(folder: Path, history: list[dict[str, float]]) -> bool:
+    """Whether something was written lately into the folder of a run."""
     epoch = history[-1].get("seconds", 0.0) if history else 0.0
     try:
         latest = max((entry.stat().st_mtime for entry in os.scandir(folder)), default=0.0)
