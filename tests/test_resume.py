@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import processes
@@ -94,31 +95,34 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("arguments", CASES.values(), ids=CASES.keys())
-@pytest.mark.parametrize("saves_before_the_kill", [1, 2, 4])
-def test_a_resumed_run_equals_the_uninterrupted_one(command, monkeypatch, arguments, saves_before_the_kill):
+def test_a_resumed_run_equals_the_uninterrupted_one(command, monkeypatch, arguments):
     from iolaus import checkpoint
 
     whole = command(*BASE, *arguments, "hydra.run.dir=outputs/whole")
     assert whole.status == 0, whole.err
+    original = checkpoint.save
 
-    original, saves = checkpoint.save, []
+    def save_and_kill(number: int) -> Callable[[Path, dict], None]:
+        saves = []
 
-    def save(path: Path, state: dict) -> None:
-        original(path, state)
-        saves.append(path)
-        if [p.name for p in saves].count("last.pt") == saves_before_the_kill:
-            raise Killed
+        def save(path: Path, state: dict) -> None:
+            original(path, state)
+            saves.append(path.name)
+            if saves.count("last.pt") == number:
+                raise Killed
 
-    monkeypatch.setattr(checkpoint, "save", save)
-    with pytest.raises(Killed):
-        command(*BASE, *arguments, "hydra.run.dir=outputs/cut")
-    monkeypatch.setattr(checkpoint, "save", original)
-    resumed = command("resume=outputs/cut")
+        return save
 
-    assert resumed.status == 0, resumed.err
-    cut, uncut = resumed.cwd / "outputs" / "cut", resumed.cwd / "outputs" / "whole"
-    assert what_counts(cut) == what_counts(uncut)
-    assert_same_checkpoints(cut, uncut)
+    for number in (1, 2, 4):  # of the save after which it is killed
+        with monkeypatch.context() as patched:
+            patched.setattr(checkpoint, "save", save_and_kill(number))
+            with pytest.raises(Killed):
+                command(*BASE, *arguments, f"hydra.run.dir=outputs/{number}")
+        resumed = command(f"resume=outputs/{number}")
+        assert resumed.status == 0, resumed.err
+        cut, uncut = resumed.cwd / "outputs" / str(number), resumed.cwd / "outputs" / "whole"
+        assert what_counts(cut) == what_counts(uncut)
+        assert_same_checkpoints(cut, uncut)
 
 
 @pytest.mark.parametrize("step", [1, 2, 5, 7])
