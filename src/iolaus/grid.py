@@ -14,7 +14,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from iolaus import folders, workers
-from iolaus.checkpoint import RESULTS, read_json
+from iolaus.checkpoint import FINISHED, RESULTS, read_json
 from iolaus.errors import ConfigError
 
 log = logging.getLogger("iolaus")
@@ -96,7 +96,7 @@ class Grid(BasicSweeper):
 def is_finished(composed: DictConfig) -> bool:
     """Whether the run of a composed job is finished, with this very configuration."""
     folder = Path(composed.hydra.sweep.dir) / str(composed.hydra.sweep.subdir)
-    if read_json(folder / RESULTS).get("status") != "finished" or not folders.is_run(folder):
+    if read_json(folder / RESULTS).get("status") != FINISHED or not folders.is_run(folder):
         return False
     config = composed.copy()
     with open_dict(config):

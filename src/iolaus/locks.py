@@ -13,7 +13,7 @@ try:
 except ImportError:  # Windows has no such call: there nothing is locked
     fcntl = None  # type: ignore[assignment]
 
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 _open: set[int] = set()
 
 
@@ -61,7 +61,7 @@ def _lock(descriptor: int, wait: float) -> bool:
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 return False
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def is_held(path: Path) -> bool:

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 from iolaus import hardware, loop, stopping, tta
+from iolaus.checkpoint import FAILED, FINISHED, PRUNED
 from iolaus.monitor import epoch_means
 from iolaus.parts import Parts
 
@@ -47,7 +48,7 @@ def finished(parts: Parts, state: loop.State, metrics: dict[str, dict[str, float
     images = sum(m["seconds"] * m["images_per_second"] for m in history)
     early = state.epoch < parts.settings.epochs
     return {
-        "status": "finished",
+        "status": FINISHED,
         "stopped": "early stopping" if early else None,
         **objectives(parts, history),
         **best_of_all_epochs(history),
@@ -78,7 +79,7 @@ def pruned(parts: Parts, state: loop.State, config: Any) -> dict[str, Any]:
     """The content of results.json of a run that its study has ended early; test is not evaluated."""
     history = state.history
     return {
-        "status": "pruned",
+        "status": PRUNED,
         **objectives(parts, history),
         **best_of_all_epochs(history),
         "epochs": state.epoch, "steps": state.step, "seconds": sum(m["seconds"] for m in history),
@@ -89,7 +90,7 @@ def pruned(parts: Parts, state: loop.State, config: Any) -> dict[str, Any]:
 def failed(parts: Parts, state: loop.State, error: str, config: Any) -> dict[str, Any]:
     """The content of results.json of a run that can't go on, so that a sweep's table can say why."""
     seconds = sum(m["seconds"] for m in state.history)
-    return {"status": "failed", "error": error, "seconds": seconds, **environment(parts), "history": state.history,
+    return {"status": FAILED, "error": error, "seconds": seconds, **environment(parts), "history": state.history,
             "config": config}  # fmt: skip
 
 

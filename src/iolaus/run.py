@@ -22,7 +22,7 @@ from iolaus.errors import ConfigError, explain, first_line, value_error
 from iolaus.stopping import RunFailed, best_epoch
 
 log = logging.getLogger("iolaus")
-LOOK_SECONDS = 0.1  # a table that is being made may just look whether the run is at work
+LOOKED_AT_SECONDS = 0.1  # at most, by a table that asks whether the run is at work
 ONE_STOP_SECONDS = 0.5  # a terminal, a sweeper and a cluster may each pass on the same wish to stop
 
 
@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> float:
     """
     folder = Path(HydraConfig.get().runtime.output_dir)
     try:
-        with locks.held(folder / checkpoint.LOCK, wait=LOOK_SECONDS) as ours:
+        with locks.held(folder / checkpoint.LOCK, wait=LOOKED_AT_SECONDS) as ours:
             if ours:
                 locks.sign(folder / checkpoint.LOCK)
                 return prepare_and_train(cfg, folder)
@@ -182,7 +182,7 @@ def resumed(cfg: DictConfig) -> DictConfig:
             "outputs/ holds no unfinished run" if cfg.resume == "last" else "not the folder of a run (no .hydra/ in it)"
         )
         raise ConfigError(f"resume={cfg.resume}: {why}")
-    if checkpoint.read_json(folder / checkpoint.RESULTS).get("status") == "finished":
+    if checkpoint.read_json(folder / checkpoint.RESULTS).get("status") == checkpoint.FINISHED:
         raise ConfigError(f"resume={cfg.resume}: the run is finished, see {folder / checkpoint.RESULTS}")
     return OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[return-value]
 

@@ -167,7 +167,7 @@ class OptunaSweeper(Sweeper):
         with self._alone():
             trials = self.study.get_trials(deepcopy=False)
             for lost in trials:
-                if lost.state == TrialState.RUNNING and self._take(lost.number, stack):
+                if lost.state == TrialState.RUNNING and self._take_up(lost.number, stack):
                     log.info("trial %d was cut off: taken up again", lost.number)
                     self.study.sampler = self._sampler(lost.number)
                     return self._drawn(Trial(self.study, lost._trial_id))
@@ -180,15 +180,19 @@ class OptunaSweeper(Sweeper):
                 return None
             self.study.sampler = self._sampler(min(waiting, default=len(trials)))
             fresh = self.study.ask()
-            self._take(fresh.number, stack)
+            stack.enter_context(self._lock_of(fresh.number))
             return self._drawn(fresh)
 
-    def _take(self, number: int, stack: contextlib.ExitStack) -> bool:
-        """Take a trial's lock, unless another holds it, or a worker of a dead sweeper still trains, or it has ended."""
+    def _lock_of(self, number: int) -> Any:
+        """The lock of whoever works at a trial."""
+        return locks.held(self.folder / ".trials" / f"{number}.lock")
+
+    def _take_up(self, number: int, stack: contextlib.ExitStack) -> bool:
+        """Take a lost trial's lock; not where somebody has it or still trains, or where the trial has ended."""
         from optuna.trial import TrialState
 
         with contextlib.ExitStack() as mine:
-            ours = mine.enter_context(locks.held(self.folder / ".trials" / f"{number}.lock"))
+            ours = mine.enter_context(self._lock_of(number))
             if not ours or locks.is_held(self._folder_of(number) / LOCK):
                 return False
             # Whoever had the lock until now may have told the study of the trial's end since it was listed.
@@ -213,15 +217,15 @@ class OptunaSweeper(Sweeper):
         result = read_json(results) if "starts" in begun.user_attrs else {}
         if result.get("status") not in OVER:
             if self._dies_each_time(begun):
-                result = {"status": "failed", "error": f"its process died {MOST_STARTS} times"}
+                result = {"status": FAILED, "error": f"its process died {MOST_STARTS} times"}
             else:
                 error = self._launch(begun)
                 result = read_json(results)
                 why = "" if error is None else "; ".join(explain(error)) or first_line(error)
                 # a refused run's results are another's; with its own it is over, whatever came after them
                 if isinstance(error, ConfigError) or (why and result.get("status") not in OVER):
-                    result = {"status": "failed", "error": why}
-                elif why and result["status"] != "failed":
+                    result = {"status": FAILED, "error": why}
+                elif why and result["status"] != FAILED:
                     log.warning("trial %d: %s", begun.number, why)
         if result.get("status") in OVER:  # else its process died: the trial stays RUNNING, to be taken up again
             self._tell(begun, result)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iolaus import storage
+from iolaus.checkpoint import FAILED, PRUNED
 from iolaus.errors import ConfigError
 from iolaus.space import Space
 
@@ -54,9 +55,9 @@ def outcome(result: Mapping[str, Any]) -> tuple[Any, list[float] | None, str | N
     """How a run's results.json is told to a study: the trial's state, its values, and what went wrong."""
     from optuna.trial import TrialState
 
-    if result["status"] == "pruned":
+    if result["status"] == PRUNED:
         return TrialState.PRUNED, None, None
-    if result["status"] == "failed":
+    if result["status"] == FAILED:
         return TrialState.FAIL, None, str(result.get("error"))
     objectives = result["objectives"]
     if not all(math.isfinite(o["value"]) for o in objectives):

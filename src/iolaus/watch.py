@@ -33,19 +33,13 @@ BEST = {  # over all epochs; for test, the epoch that is best by the objective (
 
 def ranked(study: Study) -> list[Run]:
     """The best objective at the last epoch first; those without one last, failed ones last of all."""
-
-    return sorted(study.runs, key=lambda run: (run.status == FAILED, study.order(reached(study, run))))
+    return sorted(study.runs, key=lambda run: (run.status == FAILED, study.order(study.reached(run))))
 
 
 def best_run(study: Study) -> Run | None:
     """The finished run with the best objective."""
-    finished = (run for run in study.runs if run.status == FINISHED and math.isfinite(reached(study, run)))
-    return min(finished, key=lambda run: study.order(reached(study, run)), default=None)
-
-
-def reached(study: Study, run: Run) -> float:
-    """The objective at the run's last epoch; nan without one."""
-    return run.numbers.get(study.objective, math.nan)
+    finished = (run for run in study.runs if run.status == FINISHED and math.isfinite(study.reached(run)))
+    return min(finished, key=lambda run: study.order(study.reached(run)), default=None)
 
 
 def written(name: str, value: float | None) -> str:

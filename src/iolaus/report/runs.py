@@ -66,6 +66,10 @@ class Study:
     def maximize(self) -> bool:
         return mode_of(self.objective) == "max"
 
+    def reached(self, run: Run) -> float:
+        """The objective at a run's last epoch; nan without one."""
+        return run.numbers.get(self.objective, math.nan)
+
     def order(self, value: float) -> float:
         """A sort key for values of the objective: the best first, one that is no number last."""
         return math.inf if math.isnan(value) else -value if self.maximize else value

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from iolaus.report.groups import Measure, measure
-from iolaus.report.runs import inside, read_yaml
+from iolaus.report.runs import FAILED, FINISHED, inside, read_yaml
 from iolaus.stopping import mode_of
 from iolaus.storage import JOURNAL, opened
 
@@ -28,7 +28,7 @@ class Search:
     @property
     def states(self) -> Counter[str]:
         """The number of trials that are finished, pruned, failed, running, waiting."""
-        ours = {"COMPLETE": "finished", "FAIL": "failed"}
+        ours = {"COMPLETE": FINISHED, "FAIL": FAILED}
         return Counter(ours.get(trial.state.name, trial.state.name.lower()) for trial in self.trials)
 
     @property

@@ -1,6 +1,5 @@
 """The sections of a report, and the whole of it: the best configuration first, every run last."""
 
-import math
 import shlex
 import statistics
 import warnings
@@ -54,7 +53,7 @@ def praise(study: Study, groups: Sequence[Group], best: Group) -> list[Text]:
     if times := [seconds for seconds in best.values("seconds") if seconds]:
         text += f", {duration(statistics.fmean(times))} of training{' each' if several else ''}"
 
-    run = min(best.counted, key=lambda run: study.order(run.numbers.get(study.objective, math.nan)))
+    run = min(best.counted, key=lambda run: study.order(study.reached(run)))
     typed = {key: override for key, override in run.overrides.items() if key not in NOT_A_CHOICE}
     commands = [shlex.join([*TRAIN, *typed.values()])]
     seeds = sorted({r.settings["seed"] for r in best.counted if "seed" in r.settings}, key=natural)
