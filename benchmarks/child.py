@@ -101,11 +101,11 @@ def floor(way: Way, device: Any, wait: Callable[[], None]) -> tuple[Measure, str
 
 def iolaus(way: Way, folder: Path) -> tuple[Measure, str]:
     """The real loop with everything on."""
-    from iolaus.loop import State
+    from iolaus.learner import LoopState
 
     overrides = ours.overrides_of(way.model, way.images, way.batch_size, way.device, way.precision)
-    parts, plain = ours.iolaus_parts(overrides)
-    tracker, state = ours.open_tracker(plain, folder), State()
+    parts = ours.iolaus_parts(overrides)
+    tracker, state = ours.open_tracker(parts.config, folder), LoopState()
     note = f"{parts.learner.precision}, {ours.layout(parts.data.train, way.batch_size)}"
     return lambda seconds: ours.measure_training(parts, state, tracker, seconds), note
 
@@ -121,7 +121,7 @@ def usual(way: Way, device: Any, wait: Callable[[], None]) -> tuple[Measure, str
 
 def batches(way: Way, wait: Callable[[], None]) -> tuple[Measure, str]:
     """Iolaus' training data alone, as they are for a model; the plan of an epoch is on the clock."""
-    parts, _ = ours.iolaus_parts(ours.overrides_of(way.model, way.images, way.batch_size, way.device))
+    parts = ours.iolaus_parts(ours.overrides_of(way.model, way.images, way.batch_size, way.device))
     epoch = ours.epochs_of(parts.data.train, way.batch_size)
 
     def measure(seconds: float) -> float:
@@ -147,7 +147,7 @@ def loader(way: Way, device: Any, wait: Callable[[], None]) -> tuple[Measure, st
 
 def build(way: Way, folder: Path) -> tuple[Measure, str]:
     """(measure, note): what `way` names, warm, and what it turned out to be."""
-    from iolaus.hardware import pick_device
+    from iolaus.machine.hardware import pick_device
 
     device = pick_device(way.device)
 
@@ -169,7 +169,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     way = Way(**json.loads(sys.argv[1]))
     if way.kept:
-        from iolaus.hardware import keep_freed_memory
+        from iolaus.machine.hardware import keep_freed_memory
 
         keep_freed_memory(True)
     with tempfile.TemporaryDirectory() as folder:

@@ -43,11 +43,11 @@ def read(data: Any, batch_size: int, batches: int, epoch: int) -> float:
 def step(learner: loop.Learner, images: torch.Tensor, targets: torch.Tensor, steps: int) -> float:
     """Images per second of training steps on one batch."""
     learner.model.train()
-    loop.train_step(learner, images, targets, want_norm=False)
+    loop.train_step(learner, images, targets, 0, want_norm=False)
     wait_for(learner.device)
     started = time.perf_counter()
     for _ in range(steps):
-        loop.train_step(learner, images, targets, want_norm=False)
+        loop.train_step(learner, images, targets, 0, want_norm=False)
     wait_for(learner.device)
     return steps * len(images) / (time.perf_counter() - started)
 
@@ -69,8 +69,9 @@ def main() -> None:
     made = {
         f"num_workers={n}": ours.iolaus_parts(
             overrides_of(chosen.root, chosen.size, chosen.batch_size, chosen.device, n)
-        )[0] for n in chosen.workers
-    }  # fmt: skip
+        )
+        for n in chosen.workers
+    }
     parts = next(iter(made.values()))
     learner, training = parts.learner, f"ResNet-18's steps, {parts.learner.precision}"
     # the layout that the data give, as the model meets it in a run

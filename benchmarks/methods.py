@@ -9,6 +9,7 @@ with data, augmentation and log; a method is nothing but overrides of `python tr
 import argparse
 import contextlib
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,13 @@ def build(name: str, model: str, device: str, folder: Path) -> dict[str, Any]:
     """A method, warm, and the memory that its first steps took at most, in MiB; None where torch does not count it."""
     import torch
 
-    from iolaus.loop import State
+    from iolaus.learner import LoopState
 
     cuda = torch.cuda.is_available() and device != "cpu"
     before = torch.cuda.memory_allocated() if cuda else 0
-    parts, plain = ours.iolaus_parts(overrides_of(name, model, device))
-    made = {"parts": parts, "state": State(), "tracker": ours.open_tracker({**plain, "tracker": {}}, folder)}
+    parts = ours.iolaus_parts(overrides_of(name, model, device))
+    made = {"parts": parts, "state": LoopState()}
+    made["tracker"] = ours.open_tracker(replace(parts.config, tracker_nodes={}), folder)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     ours.measure_training(made["parts"], made["state"], made["tracker"], 0)
@@ -64,11 +66,11 @@ def build(name: str, model: str, device: str, folder: Path) -> dict[str, Any]:
 
 def measure(name: str, made: dict[str, Any], seconds: float) -> float:
     """Images per second of a method's next steps."""
-    from iolaus import hardware
-    from iolaus.monitor import Monitor
+    from iolaus.machine import hardware
+    from iolaus.machine.monitor import Monitor
 
     parts, state = made["parts"], made["state"]
-    hardware.deterministic(parts.settings.deterministic)  # of the process, not of the parts
+    hardware.set_deterministic(parts.config.trainer.deterministic)  # of the process, not of the parts
     watched = Monitor(parts.learner.device, 1.0, lambda: state.step) if name.startswith("hardware") else None
     with watched or contextlib.nullcontext():
         return ours.measure_training(parts, state, made["tracker"], seconds)
@@ -98,7 +100,7 @@ def main() -> None:
         rows.append([name, f"{report.spread(samples[name])['median']:,.0f}", of_plain,
                      f"{memory:,.0f}" if memory else "-"])  # fmt: skip
     learner = made["plain"]["parts"].learner
-    from iolaus.hardware import device_name
+    from iolaus.machine.hardware import device_name
 
     print(f"{options.model}, {learner.precision}, {device_name(learner.device)}, n = {options.repeats}\n")
     print(report.table(["method", "images/s", "over plain (median, least to most)", "peak MiB"], rows, markdown=True))

@@ -18,25 +18,22 @@ def least_steps(seconds: float) -> int:
     return 3 if seconds else 1
 
 
-def iolaus_config(overrides: list[str]) -> dict[str, Any]:
-    """The configuration that `python train.py OVERRIDES` has, checked, as plain containers."""
+def iolaus_config(overrides: list[str]) -> Any:
+    """The checked configuration (RunConfig) of `python train.py OVERRIDES`."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
-    from iolaus import config
+    from iolaus.config.check import check_composed
 
     with initialize_config_dir(str(ROOT / "conf")):
-        plain: Any = OmegaConf.to_container(compose("config", overrides=overrides), resolve=True, throw_on_missing=True)
-    config.check(plain)
-    return plain
+        return check_composed(compose("config", overrides=overrides))
 
 
-def iolaus_parts(overrides: list[str]) -> tuple[Any, dict[str, Any]]:
-    """(parts, configuration) of the run that `python train.py OVERRIDES` would make."""
-    plain = iolaus_config(overrides)
-    from iolaus.parts import build_parts
+def iolaus_parts(overrides: list[str]) -> Any:
+    """The parts of the run that `python train.py OVERRIDES` would make."""
+    config = iolaus_config(overrides)
+    from iolaus.config.build import build_parts
 
-    return build_parts(plain), plain
+    return build_parts(config)
 
 
 def overrides_of(model: str, images: int, batch_size: int, device: str, precision: str = "auto") -> list[str]:
@@ -50,33 +47,38 @@ def overrides_of(model: str, images: int, batch_size: int, device: str, precisio
     ]  # fmt: skip
 
 
-def open_tracker(plain: dict[str, Any], folder: Path) -> Any:
+def open_tracker(config: Any, folder: Path) -> Any:
     """The run's trackers, metrics.jsonl among them, writing into `folder`."""
-    from iolaus.run import open_trackers
+    from iolaus.show.trackers import JSONL, TrackerList
 
-    return open_trackers(plain, folder, [], purge_step=None)
+    given = {"folder": folder, "config": config.plain, "study": None, "varied": None, "purge_step": None}
+    chosen = [node.build(**given) for node in config.tracker_nodes.values()]
+    return TrackerList([JSONL(folder / "metrics.jsonl"), *chosen])
 
 
 def train(parts: Any, state: Any, tracker: Any, enough: Callable[[int], bool]) -> int:
     """An epoch of the real loop and its log, left as soon as `enough(steps)` says so. Returns the images it took."""
     from iolaus import loop
-    from iolaus.display import Quiet
+    from iolaus.learner import EpochStats
+    from iolaus.machine.monitor import Monitor
+    from iolaus.show.progress import NullProgress
 
-    settings, first_step = parts.settings, state.step
-    loop.train_epoch(
-        parts.learner, parts.data.train, settings.batch_size, state, settings.log_every, parts.launch.seed, Quiet(),
-        lambda: enough(state.step - first_step),
-    )  # fmt: skip
-    images = (state.step - first_step) * settings.batch_size
+    settings, first_step = parts.config.trainer, state.step
+
+    def interrupted() -> bool:
+        return enough(state.step - first_step)
+
+    observers = loop.Observers(tracker, NullProgress(), Monitor(parts.learner.device, 0, lambda: state.step))
+    loop.train_epoch(parts.learner, parts.data.train, settings.batch_size, state, observers, interrupted)
+    stats = state.stats
     metrics = {
-        "epoch": state.epoch, "step": state.step, "train/loss": loop.finite_mean(state.losses),
-        "train/accuracy": sum(state.correct) / images, "train/grad_norm": loop.finite_mean(state.norms),
-        "lr": parts.learner.optimizer.param_groups[0]["lr"], "batch_size": settings.batch_size,
-        "seconds": state.seconds, "images_per_second": images / state.seconds,
+        "epoch": state.epoch, "step": state.step, "train/loss": stats.mean_loss, "train/accuracy": stats.accuracy,
+        "train/grad_norm": stats.mean_norm, "lr": parts.learner.optimizer.param_groups[0]["lr"],
+        "batch_size": settings.batch_size, "seconds": stats.seconds, "images_per_second": stats.images / stats.seconds,
     }  # fmt: skip
-    loop.log_epoch(tracker, metrics, state.losses, [], [], first_step, settings.log_every)
-    vars(state).update(vars(loop.State(epoch=state.epoch + 1, step=state.step)))  # the next epoch's
-    return images
+    loop.log_epoch(tracker, metrics, stats.losses, [], [], settings.log_every)
+    state.epoch, state.stats = state.epoch + 1, EpochStats()
+    return stats.images
 
 
 def measure_training(parts: Any, state: Any, tracker: Any, seconds: float) -> float:
@@ -85,7 +87,7 @@ def measure_training(parts: Any, state: Any, tracker: Any, seconds: float) -> fl
     images, least, started = 0, least_steps(seconds), time.perf_counter()
 
     def enough(steps: int) -> bool:
-        done = images // parts.settings.batch_size + steps
+        done = images // parts.config.trainer.batch_size + steps
         return time.perf_counter() - started >= seconds and done >= least
 
     while not enough(0):

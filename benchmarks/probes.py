@@ -61,12 +61,12 @@ def train(steps: int, overrides: list[str]) -> None:
 
     import ours
 
-    parts, plain = ours.iolaus_parts(overrides)
-    from iolaus.loop import State
+    parts = ours.iolaus_parts(overrides)
+    from iolaus.learner import LoopState
 
-    state = State()
+    state = LoopState()
     with tempfile.TemporaryDirectory() as folder:
-        tracker = ours.open_tracker(plain, Path(folder))
+        tracker = ours.open_tracker(parts.config, Path(folder))
         for _ in range(2):
             ours.train(parts, state, tracker, lambda taken: taken >= steps)
         tracker.close()
@@ -78,7 +78,7 @@ def memory(modules: Path, steps: int, overrides: list[str]) -> None:
 
     if steps:
         train(steps, overrides)
-        # those with a spec were imported; others were made by other modules, as iolaus.start makes one
+        # those with a spec were imported; others were made by other modules, as iolaus.machine.compile makes one
         imported = [name for name, module in sys.modules.items() if getattr(module, "__spec__", None)]
         modules.write_text("\n".join(name for name in imported if name != "__main__"))
     else:

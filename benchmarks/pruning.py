@@ -24,8 +24,8 @@ def search(experiment: str, seed: int, overrides: list[str]) -> dict[str, Any]:
     """Run one search. Returns its epochs, pruned trials, and (seconds from the first trial's start, value) of each."""
     import optuna
 
-    from iolaus.checkpoint import read_json
-    from iolaus.storage import opened
+    from iolaus.files.atomic import read_json
+    from iolaus.files.optuna_storage import open_storage
 
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["-m", f"experiment={experiment}", f"seed={seed}", "study=search", *overrides]
@@ -34,7 +34,7 @@ def search(experiment: str, seed: int, overrides: list[str]) -> dict[str, Any]:
         if done.returncode:
             sys.exit(done.stdout + done.stderr)
         sweep = Path(folder) / "outputs" / "search"
-        study = optuna.load_study(study_name="search", storage=opened(None, sweep))
+        study = optuna.load_study(study_name="search", storage=open_storage(None, sweep))
         trials, best, maximize = study.trials, study.best_trial, study.direction.name == "MAXIMIZE"
         results = [read_json(path) for path in sweep.glob("*/results.json")]
         of_best = read_json(sweep / str(best.number) / "results.json")

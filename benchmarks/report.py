@@ -64,7 +64,7 @@ def heading(title: str, facts: dict[str, Any], markdown: bool) -> str:
 
 def about(device: str, load: tuple[float, float, float]) -> dict[str, Any]:
     """What numbers depend on: date, device, versions, and `load`, the load average before the start."""
-    from iolaus import hardware
+    from iolaus.machine import hardware
 
     return {
         "date": str(date.today()), "device": hardware.device_name(hardware.pick_device(device)),

@@ -22,7 +22,7 @@ from child import Way
 from report import Samples
 from ways import LOADERS, PER_IMAGE
 
-from iolaus.hardware import has_glibc, pick_device
+from iolaus.machine.hardware import has_glibc, pick_device
 
 TITLES = {
     "mlp": "MLP 3072-512-256-10", "resnet18": "ResNet-18, CIFAR stem", "cnn": "CNN, the launcher's default",

@@ -36,12 +36,13 @@ def main() -> None:
 
     sys.path.insert(0, str(ROOT))
     import train
-    from iolaus import folders, loop
-    from iolaus.sweeper import OptunaSweeper
+    from iolaus import loop
+    from iolaus.studies import folders
+    from iolaus.studies.study import SharedStudy
 
     begun: list[tuple[float, float]] = []  # the time, and the seconds of training until then
     trained = 0.0
-    real_train, real_begin, real_report = loop.train, OptunaSweeper._begin, folders.report
+    real_train, real_begin, real_report = loop.train, SharedStudy.next_trial, folders.report_sweep
     report_seconds = 0.0
 
     def timed_train(*args: Any, **kwargs: Any) -> None:
@@ -60,7 +61,7 @@ def main() -> None:
         real_report(*args)
         report_seconds = time.perf_counter() - start
 
-    loop.train, OptunaSweeper._begin, folders.report = timed_train, timed_begin, timed_report  # type: ignore[method-assign]
+    loop.train, SharedStudy.next_trial, folders.report_sweep = timed_train, timed_begin, timed_report  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         storage = [f"hydra.sweeper.storage=sqlite:///{folder}/s.db"] if options.storage == "sqlite" else []

@@ -1,25 +1,35 @@
-"""What the tests share: the command as a person gives it, run within this process."""
+"""What the tests share: the command as a user gives it, run within this process; consoles; snapshots."""
 
-import contextlib
 import io
 import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import torch
+from captured import call_captured
+from PIL import Image
 from rich.console import Console
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared" / "data"
+SNAPSHOTS = Path(__file__).parent / "snapshots"
 sys.path.insert(0, str(ROOT))
 
-# One step on 16 images of noise: the least that is a run. Later arguments win over these.
+# One thread in each of the two processes that run the tests, and in the processes that tests start: on small images
+# threads only wait for each other, for seconds where others use the cores too. A test that needs threads asks for them.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
+# For tests that measure memory or load, or start many processes: no two of them run at the same time.
+alone = pytest.mark.xdist_group("alone")
+
+# One step on 16 images of noise: the shortest run. Later arguments win over these.
 TINY = (
     "dataset=synthetic", "dataset.num_classes=2", "dataset.size=8", "dataset.train_count=20", "dataset.test_count=6",
     "trainer.epochs=1", "trainer.batch_size=16", "dataset.validation=0.2", "tracker=none",
@@ -34,6 +44,11 @@ EPOCH = {
     "lr": 0.1,
     "seconds": 3.2,
 }
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rewrite-golden", action="store_true", help="pin the numbers of the golden runs anew")
+    parser.addoption("--rewrite-snapshots", action="store_true", help="write the texts in tests/snapshots anew")
 
 
 @dataclass
@@ -51,6 +66,7 @@ class Outcome:
 
     @property
     def results(self) -> dict[str, Any]:
+        """results.json of the only run."""
         (folder,) = self.runs
         return json.loads((folder / "results.json").read_text())
 
@@ -58,42 +74,67 @@ class Outcome:
 @pytest.fixture
 def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
     """`python train.py ARGUMENTS` in an empty folder (the same one for all commands of a test)."""
-    import train
-    from iolaus.errors import errors_for_people
+    return command_in(tmp_path, monkeypatch)
 
-    monkeypatch.chdir(tmp_path)
+
+def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outcome]:
+    """`python train.py ARGUMENTS` in a folder. Pictures stay blank: to paint them is a third of a short run."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    import train
+    from iolaus.config.explain import exit_on_user_errors
+
+    monkeypatch.chdir(folder)
 
     def run(*arguments: str) -> Outcome:
-        monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
-        out, err, status = io.StringIO(), io.StringIO(), 0
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                with errors_for_people():
-                    train.main()
-            except SystemExit as end:
-                status = int(end.code or 0)
-            finally:
-                os.environ.pop("HYDRA_FULL_ERROR", None)
-                close_log_files()
-        return Outcome(status, out.getvalue(), err.getvalue(), tmp_path)
+        monkeypatch.setattr(FigureCanvasAgg, "print_png", save_blank_picture)
+
+        def main() -> None:
+            with exit_on_user_errors():
+                train.main()
+
+        return Outcome(*call_captured(main), folder)
 
     return run
 
 
-def close_log_files() -> None:
-    """Close run.log, which the next command's logging configuration would drop without closing."""
-    import logging
+def checked_config(*overrides: str) -> Any:
+    """The RunConfig that `python train.py OVERRIDES` checks."""
+    from hydra import compose, initialize_config_dir
 
-    for handler in list(logging.getLogger().handlers):
-        if isinstance(handler, logging.FileHandler | logging.StreamHandler):
-            logging.getLogger().removeHandler(handler)
-            handler.close()
+    from iolaus.config.check import check_composed
+
+    with initialize_config_dir(str(ROOT / "conf")):
+        return check_composed(compose("config", overrides=list(overrides)))
+
+
+def save_blank_picture(canvas: object, file: str | Path | IO[bytes], **_: object) -> None:
+    """What matplotlib's canvas does to save a PNG, without painting."""
+    Image.new("L", (8, 6)).save(file, "png")
 
 
 @pytest.fixture(autouse=True)
-def _quiet_and_repeatable() -> None:
+def _seed() -> Iterator[None]:
+    """Each test draws the same random numbers, whatever ran before it in this process, and leaves one thread behind."""
     torch.manual_seed(0)
+    yield
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def check_snapshot(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """`check_snapshot(name, text)`: the text is that of snapshots/NAME.txt. `--rewrite-snapshots` writes that file."""
+
+    def check(name: str, text: str) -> None:
+        path = SNAPSHOTS / f"{name}.txt"
+        text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
+        if request.config.getoption("--rewrite-snapshots"):
+            path.write_text(text)
+        saved = path.read_text() if path.exists() else ""
+        assert text == saved, f"not what {path.relative_to(ROOT)} holds; if it should be: pytest --rewrite-snapshots"
+
+    return check
 
 
 def terminal(width=100):
@@ -104,7 +145,7 @@ def pipe():
     return Console(file=io.StringIO(), force_terminal=False, width=80, _environ={})
 
 
-def written(console):
+def read_console(console):
     """What was printed, without the terminal's control sequences; a redrawn line starts a new one."""
     return re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", console.file.getvalue().replace("\r", "\n"))
 
@@ -114,17 +155,8 @@ def generator(seed=0):
 
 
 @pytest.fixture
-def one_thread():
-    """On small images threads only wait for each other, seconds long where others use the cores too."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-@pytest.fixture
 def first_step_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error in somebody's code, in the first training step of all."""
+    """An error in somebody's code, in the very first training step."""
     from iolaus import loop
 
     original, calls = loop.train_step, []

@@ -1,6 +1,6 @@
-"""Commands as processes of their own, for what only a process can suffer.
+"""Commands in processes of their own, to be killed and interrupted.
 
-They are forked from one process that has done the imports, so that a test waits for none.
+They are forked from one process that has imported everything, so that no test waits for imports.
 """
 
 import contextlib
@@ -8,17 +8,19 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
-PRELOAD = ["optuna", "iolaus.run", "iolaus.sweeper", "iolaus.loop", "iolaus.parts", "iolaus.results", "iolaus.curves",
-           "iolaus.models.cnn", "iolaus.data.open", "hydra_plugins.hydra_optuna_sweeper._impl"]  # fmt: skip
 context = multiprocessing.get_context("forkserver")
-context.set_forkserver_preload(PRELOAD)
+context.set_forkserver_preload([
+    "optuna", "iolaus.run", "iolaus.studies.search", "iolaus.loop", "iolaus.config.build", "iolaus.results",
+    "iolaus.show.curves", "iolaus.models.cnn", "iolaus.data.open", "hydra_plugins.hydra_optuna_sweeper._impl",
+])  # fmt: skip
 
 
 def run_command(folder, arguments):
-    """What the process does: `python train.py ARGUMENTS` in `folder`, with a process group of its own."""
+    """Run `python train.py ARGUMENTS` in `folder`, in a process group of its own; what it prints goes to `output`."""
     os.setpgid(0, 0)
     os.chdir(folder)
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -30,40 +32,64 @@ def run_command(folder, arguments):
     import torch
 
     import train
-    from iolaus.errors import errors_for_people
+    from iolaus.config.explain import exit_on_user_errors
 
     torch.set_num_threads(1)
-    with errors_for_people():
-        train.main()
+    try:
+        with exit_on_user_errors():
+            train.main()
+    finally:
+        # joblib ends its workers here; multiprocessing would first wait for them, until they are idle for half a minute
+        threading._shutdown()
 
 
 def start(folder, *arguments):
+    """Start `python train.py ARGUMENTS` in a process."""
     process = context.Process(target=run_command, args=(str(folder), arguments))
     process.start()
     return process
 
 
 def kill(process):
-    """kill -9, of this process alone."""
+    """Send SIGKILL to this process alone."""
     os.kill(process.pid, signal.SIGKILL)
     process.join(30)
 
 
-def wait_for(what, process=None, seconds=300):
-    """Wait until what() gives something, and return it."""
+def most_at_once(enter, times, n_threads=4):
+    """How often threads were inside `with enter()`, `times` each, and how many of them at once at most."""
+    inside, most = [], []
+
+    def work():
+        for _ in range(times):
+            with enter():
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(most), max(most)
+
+
+def wait_for(condition, process=None, seconds=300):
+    """Wait until condition() is true, and return its value."""
     deadline = time.monotonic() + seconds
-    while not (found := what()):
-        assert time.monotonic() < deadline, "waited in vain"
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"still not so after {seconds} s"
         assert process is None or process.is_alive(), "the process has ended"
         time.sleep(0.02)
-    return found
+    return value
 
 
 def group_of(process):
-    """The ids of the living processes of a process's group, which are its workers."""
+    """The ids of the living processes in a process's group: itself and its workers."""
     members = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
+        with contextlib.suppress(OSError):  # it has ended in the meantime
             fields = stat.read_text().rpartition(")")[2].split()
             if int(fields[2]) == process.pid and fields[0] != "Z":
                 members.append(int(stat.parent.name))
@@ -71,10 +97,17 @@ def group_of(process):
 
 
 def workers_of(process):
-    """Joblib's worker processes of a group."""
+    """The ids of joblib's worker processes in a process's group."""
     workers = []
     for pid in group_of(process):
         with contextlib.suppress(OSError):
             if b"popen_loky" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 workers.append(pid)
     return workers
+
+
+def write_program(folder):
+    """The program `iolaus`, as an installation has it on its path."""
+    program = folder / "iolaus"
+    program.write_text(f"#!{sys.executable}\nimport sys\nfrom iolaus.cli import main\nsys.exit(main())\n")
+    program.chmod(0o755)

@@ -1,36 +1,46 @@
-"""The loop against loops written out by hand, and what its steps may and may not do."""
+"""The training loop agrees with loops written by hand; what a step may and may not change."""
 
 import math
+from dataclasses import fields, replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from iolaus import hardware, loop
-from iolaus.data.resident import Pass, Resident
+from iolaus import loop
+from iolaus.augment.mix import Mixed
+from iolaus.augment.pipeline import Augmentation
+from iolaus.data.epoch import EpochPlan, EpochSettings
+from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Split, synthetic
-from iolaus.display import Quiet
-from iolaus.losses import loss_functions
-from iolaus.monitor import Monitor
-from iolaus.schedules import Schedule, reference
+from iolaus.learner import LoopState
+from iolaus.machine import hardware
+from iolaus.machine.monitor import Monitor
+from iolaus.methods.losses import loss_functions
+from iolaus.methods.metrics import ClassCounts
+from iolaus.methods.schedules import Schedule, stand_in
+from iolaus.methods.stopping import NonFiniteLoss
 from iolaus.settings import Trainer
-from iolaus.stopping import NonFiniteLoss
-from iolaus.trackers import Several
+from iolaus.show.batch import batch_picture
+from iolaus.show.progress import NullProgress
+from iolaus.show.trackers import TrackerList
 
 CPU = torch.device("cpu")
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def make_data(count: int = 40, device: torch.device = CPU) -> SimpleNamespace:
+def make_data(count: int = 40, device: torch.device = CPU, mixed: Augmentation | None = None) -> SimpleNamespace:
     """Noise with a little signal: the second class is brighter."""
     source = synthetic(num_classes=2, size=8, train_count=count, test_count=count)
 
     def place(split: Split) -> Resident:
         images = (split.images // 2) + (split.targets * 100).to(torch.uint8).view(-1, 1, 1, 1)
         half = torch.full((1, 3, 1, 1), 0.5)
-        return Resident(images.to(device), split.targets, ImageShape(3, 8, 8), (half, half / 2))
+        settings = EpochSettings(ImageShape(3, 8, 8), (half, half / 2), mixed, classes=("dark", "bright"))
+        return Resident(images.to(device), split.targets, settings)
 
     return SimpleNamespace(train=place(source.train), val=place(source.test))
 
@@ -42,29 +52,39 @@ def make_learner(
     model = model or nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 2))
     model = model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
-    scheduler = torch.optim.lr_scheduler.StepLR(reference(optimizer), 3, 0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(stand_in(optimizer), 3, 0.5)
     schedule = Schedule(scheduler, optimizer, kwargs.pop("interval", "step"))
     losses = loss_functions(nn.CrossEntropyLoss(), one_hot=False, num_classes=2)
-    return loop.Learner(model, *losses, optimizer, schedule, device, precision, hardware.DTYPES[precision], **kwargs)
+    names = {field.name for field in fields(Trainer)} & kwargs.keys()
+    settings = Trainer(**{"epochs": 3, "batch_size": 16, **{name: kwargs.pop(name) for name in names}})
+    dtype = hardware.DTYPES[precision]
+    return loop.Learner(model, *losses, optimizer, schedule, settings, device, precision, dtype, **kwargs)
 
 
-def run(learner: loop.Learner, data: SimpleNamespace, seed: int = 7, **settings) -> loop.State:
-    state = loop.State()
-    loop.train(learner, data, Trainer(**{"epochs": 3, "batch_size": 16, **settings}), state, seed=seed,
-               should_stop=lambda history: False, objective="val/accuracy", save=lambda: None, tracker=Several([]),
-               progress=Quiet(), interrupted=lambda: False, monitor=Monitor(CPU, 0, lambda: 0))  # fmt: skip
+def observers(tracker: Any = None, monitor: Any = None) -> loop.Observers:
+    return loop.Observers(tracker or TrackerList([]), NullProgress(), monitor or Monitor(CPU, 0, lambda: 0))
+
+
+def run(learner: loop.Learner, data: SimpleNamespace, seed: int = 7, **settings) -> LoopState:
+    state, learner.seed = LoopState(), seed
+    learner.settings = replace(learner.settings, **settings)
+    train(learner, data, state, observers())
     return state
 
 
-def test_training_equals_a_loop_written_out_by_hand():
+def train(learner, data, state, observers, should_stop=lambda history: False):
+    loop.train(learner, data, state, observers, "val/accuracy", should_stop, lambda: False, lambda: None)
+
+
+def test_training_equals_a_loop_written_by_hand():
     data, learner, by_hand = make_data(), make_learner(grad_clip_norm=0.5), make_learner()
     state = run(learner, data)
 
     optimizer = by_hand.optimizer
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5)
     for epoch in range(3):
-        order = Pass(40, data.train.shape, None, 0, epoch, shuffle=True).order
-        losses, hits = [], 0
+        order = EpochPlan(data.train.settings, 40, epoch, train=True).order
+        losses, correct = [], 0
         for batch in order[:32].split(16):
             images = data.train.normalise(data.train.images[batch])
             logits = by_hand.model(images)
@@ -75,22 +95,24 @@ def test_training_equals_a_loop_written_out_by_hand():
             optimizer.step()
             scheduler.step()
             losses.append(loss.item())
-            hits += (logits.argmax(1) == data.train.targets[batch]).sum().item()
+            correct += (logits.argmax(1) == data.train.targets[batch]).sum().item()
         assert state.history[epoch]["train/loss"] == pytest.approx(sum(losses) / 2)
-        assert state.history[epoch]["train/accuracy"] == hits / 32
+        assert state.history[epoch]["train/accuracy"] == correct / 32
     for ours, theirs in zip(learner.model.parameters(), by_hand.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-7)
 
 
-def test_evaluation_is_the_mean_over_every_image_once_whatever_the_batch_size():
+def test_evaluation_is_the_mean_over_all_images_whatever_the_batch_size():
     data, learner = make_data(41), make_learner()
     images = data.val.normalise(data.val.images)
     logits = learner.model(images)
     loss = nn.functional.cross_entropy(logits, data.val.targets).item()
     accuracy = (logits.argmax(1) == data.val.targets).float().mean().item()
+    figures = ClassCounts()  # which tests/methods/test_metrics.py compares with scikit-learn's
+    figures.add(logits, data.val.targets)
     for batch_size in (1, 7, 41, 500):
         metrics, batch_losses = loop.evaluate(learner, data.val, batch_size)
-        assert metrics == pytest.approx({"loss": loss, "accuracy": accuracy}, abs=1e-6)
+        assert metrics == pytest.approx({"loss": loss, "accuracy": accuracy, **figures.metrics()}, abs=1e-6)
         assert len(batch_losses) == math.ceil(41 / batch_size)
 
 
@@ -180,7 +202,7 @@ def test_cuda_sees_the_same_batches_as_the_cpu():
 
 
 @pytest.mark.parametrize(("bad_step", "log_every"), [(0, 1), (1, 100), (4, 100), (5, 2)])
-def test_a_loss_that_is_no_number_names_its_epoch_and_step(bad_step, log_every):
+def test_a_nan_loss_names_its_epoch_and_step(bad_step, log_every):
     data, learner = make_data(), make_learner()
     honest, calls = learner.loss_fn, []
 
@@ -200,14 +222,14 @@ def test_a_batch_size_schedule_changes_the_steps_and_never_passes_over_the_data(
     assert [m["step"] for m in state.history] == [5, 7, 8]
 
 
-def test_the_scheduler_moves_per_step_or_per_epoch_as_it_is_told():
+def test_the_scheduler_moves_per_step_or_per_epoch_as_configured():
     per_step, per_epoch = make_learner(), make_learner(interval="epoch")
     assert [m["lr"] for m in run(per_step, make_data()).history] == pytest.approx([0.1, 0.05, 0.05])
     assert [m["lr"] for m in run(per_epoch, make_data()).history] == pytest.approx([0.1, 0.1, 0.1])
     assert per_epoch.schedule.scheduler.get_last_lr() == pytest.approx([0.05])
 
 
-def test_what_was_drawn_before_changes_nothing_and_another_seed_all():
+def test_earlier_draws_change_nothing_and_another_seed_changes_the_losses():
     def history(noise: int, seed: int) -> list[dict]:
         learner = make_learner(model=nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(192, 2)))
         with torch.no_grad():
@@ -220,31 +242,55 @@ def test_what_was_drawn_before_changes_nothing_and_another_seed_all():
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 16])
-def test_the_parts_of_a_batch_add_up_to_its_gradient_loss_and_hits(size):
+def test_the_parts_of_a_batch_add_up_to_its_gradient_loss_and_correct(size):
     images, targets = next(make_data().train.batches(16, 0, train=True))
     whole, parts = make_learner(), make_learner(micro_batch_size=size)
-    loss, hits = loop.backward(whole, images, targets, 0)
-    part_loss, part_hits = loop.backward(parts, images, targets, 0)
+    loss, correct = loop.backward(whole, images, targets, 0)
+    part_loss, part_correct = loop.backward(parts, images, targets, 0)
     assert part_loss.item() == pytest.approx(loss.item(), rel=1e-5)
-    assert part_hits == hits
+    assert part_correct == correct
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_mixed_batches_are_taken_apart_with_their_partners():
+@pytest.mark.parametrize("size", [1, 3, 8, 16])
+def test_weighted_classes_weigh_the_same_in_parts_of_a_batch(size):
+    """The weights of a part are not those of the batch: a part of one rare image must not count as a whole part."""
+    images, targets = next(make_data().train.batches(16, 0, train=True))
+    criterion = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 7.0]), label_smoothing=0.1)
+    learners = [make_learner(), make_learner(micro_batch_size=size)]
+    for learner in learners:
+        learner.loss_fn = loss_functions(criterion, one_hot=False, num_classes=2)[0]
+    (loss, _), (part_loss, _) = (loop.backward(learner, images, targets, 0) for learner in learners)
+    assert part_loss.item() == pytest.approx(loss.item(), rel=1e-5)
+    for one, other in zip(*(learner.model.parameters() for learner in learners), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [8, 20])
+def test_a_sum_over_images_is_shown_as_their_mean(batch_size):
+    def first_loss(reduction: str) -> float:
+        learner = make_learner(lr=0.0, batch_size=batch_size)
+        learner.loss_fn = loss_functions(nn.CrossEntropyLoss(reduction=reduction), one_hot=False, num_classes=2)[0]
+        return run(learner, make_data()).history[0]["train/loss"]
+
+    assert first_loss("sum") == pytest.approx(first_loss("mean"), rel=1e-5)
+
+
+def test_micro_batches_of_mixed_images_keep_each_image_with_its_partner():
     from iolaus.augment.mix import Mixed
 
     images, targets = next(make_data().train.batches(16, 0, train=True))
     mixed = Mixed(targets, targets.roll(1), 0.3)
     whole, parts = make_learner(), make_learner(micro_batch_size=5)
-    loss, hits = loop.backward(whole, images, mixed, 0)
-    part_loss, part_hits = loop.backward(parts, images, mixed, 0)
-    assert (part_loss.item(), part_hits.item()) == pytest.approx((loss.item(), hits.item()), rel=1e-5)
+    loss, correct = loop.backward(whole, images, mixed, 0)
+    part_loss, part_correct = loop.backward(parts, images, mixed, 0)
+    assert (part_loss.item(), part_correct.item()) == pytest.approx((loss.item(), correct.item()), rel=1e-5)
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-6)
 
 
-def test_no_more_than_a_part_goes_through_the_model_at_once():
+def test_no_more_than_a_micro_batch_goes_through_the_model_at_once():
     learner, seen = make_learner(micro_batch_size=6), []
     learner.model.register_forward_hook(lambda module, inputs, output: seen.append(len(output)))
     images, targets = next(make_data().train.batches(16, 0, train=True))
@@ -252,7 +298,7 @@ def test_no_more_than_a_part_goes_through_the_model_at_once():
     assert seen == [6, 6, 4]
 
 
-def test_the_rate_follows_the_batch_size_where_it_is_told_to():
+def test_the_learning_rate_follows_the_batch_size_where_it_should():
     def lrs(rule: str) -> list[float]:
         learner = make_learner(interval="epoch")
         learner.schedule.scheduler.gamma = 1.0
@@ -264,7 +310,7 @@ def test_the_rate_follows_the_batch_size_where_it_is_told_to():
     assert lrs("sqrt") == pytest.approx([0.1, 0.2, 0.2])
 
 
-def test_frozen_modules_stay_as_in_evaluation():
+def test_frozen_modules_stay_in_evaluation_mode():
     model = nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 2))
     model[0].requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -274,20 +320,54 @@ def test_frozen_modules_stay_as_in_evaluation():
     assert "2.running_mean" in moved
 
 
-def test_what_the_hardware_did_is_in_the_history_and_at_its_steps():
-    class Log:
-        def __init__(self):
-            self.rows = []
+class Log:
+    """A tracker that keeps what it gets; one with `image` gets pictures, too."""
 
-        def log(self, metrics, step):
-            self.rows.append((step, metrics))
+    def __init__(self):
+        self.rows, self.pictures = [], []
 
-    data, learner, state, log = make_data(), make_learner(), loop.State(), Log()
+    def log(self, metrics, step):
+        self.rows.append((step, metrics))
+
+
+class Album(Log):
+    def image(self, name, picture, step):
+        self.pictures.append((name, picture, step))
+
+
+def test_a_run_shows_its_first_batch_once_and_a_resumed_one_not_again():
+    data, learner, state = make_data(mixed=Augmentation(mixup_alpha=1.0)), make_learner(epochs=1), LoopState()
+    album, log = Album(), Log()
+    train(learner, data, state, observers(TrackerList([album, log])))
+    learner.settings = replace(learner.settings, epochs=2)
+    train(learner, data, state, observers(TrackerList([album, log])))
+    [(name, picture, step)] = album.pictures
+    assert (name, step, log.pictures) == ("train/batch", 0, [])
+    images, targets = next(iter(data.train.batches(16, epoch=0, train=True)))
+    assert isinstance(targets, Mixed)  # each image with both of its classes
+    expected = batch_picture(images, targets, ["dark", "bright"], data.train.settings.statistics)
+    assert (picture == expected).all()
+
+
+def test_a_picture_that_fails_is_a_warning_and_the_run_goes_on(caplog, monkeypatch):
+    def fail(*args):
+        raise OSError("no font")
+
+    monkeypatch.setattr("iolaus.show.batch.batch_picture", fail)
+    state, log, album = LoopState(), Log(), Album()
+    train(make_learner(epochs=1), make_data(), state, observers(TrackerList([log])))  # is not even drawn
+    assert caplog.messages == []
+    train(make_learner(epochs=1), make_data(), LoopState(), observers(TrackerList([album])))
+    assert caplog.messages == ["the first batch is not shown: OSError: no font"]
+    assert len(album.rows) > 0
+
+
+def test_hardware_metrics_are_in_the_history_and_logged_at_their_steps():
+    log = Log()
+    data, learner, state = make_data(), make_learner(epochs=2), LoopState()
     samples = iter([[(1, {"hardware/ram_bytes": 5.0}), (2, {"hardware/ram_bytes": 3.0})], [(4, {})]])
     monitor = SimpleNamespace(drain=lambda: next(samples))
-    loop.train(learner, data, Trainer(epochs=2, batch_size=16), state, seed=0, should_stop=lambda history: False,
-               objective="val/accuracy", save=lambda: None, tracker=log, progress=Quiet(),
-               interrupted=lambda: False, monitor=monitor)  # fmt: skip
+    train(learner, data, state, observers(TrackerList([log]), monitor))
     assert state.history[0]["hardware/ram_bytes"] == 5.0
     assert "hardware/ram_bytes" not in state.history[1]
     logged = [(step, m["hardware/ram_bytes"], "epoch" in m) for step, m in log.rows if "hardware/ram_bytes" in m]

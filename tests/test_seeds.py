@@ -3,6 +3,8 @@
 import itertools
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 from iolaus.seeds import ORDER, STEP, WEIGHTS, seed_device, seed_of
@@ -15,6 +17,13 @@ def test_seeds_of_a_grid_are_distinct_and_fit_into_63_bits():
     seeds = [seed_of(*point) for point in itertools.product(grid, grid, STREAMS)]
     assert len(set(seeds)) == len(seeds) == len(grid) ** 2 * 3
     assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+@given(st.integers(0, 2**63), st.integers(0, 2**63))
+@settings(max_examples=50, deadline=None, database=None)
+def test_neighbouring_seeds_and_counts_never_collide(seed, count):
+    points = itertools.product(range(seed, seed + 6), range(count, count + 6), range(5))
+    assert len({seed_of(*point) for point in points}) == 6 * 6 * 5
 
 
 def test_seed_and_epoch_are_not_interchangeable():

@@ -1,241 +1,250 @@
 """The training loop: read it from top to bottom, every feature is a line.
 
 Nothing here draws from a random state that has to be saved: data order and augmentation are functions of
-`(seed, epoch)`, dropout and the like of `(seed, step)`. So a run is its `Learner`'s state dicts and its `State`.
+`(seed, epoch)`, dropout and the like of `(seed, step)`. So a run is its `Learner`'s state dicts and its `LoopState`.
 """
 
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from iolaus.learner import Learner, Metrics, State
-from iolaus.monitor import epoch_means
-from iolaus.sam import perturbed
-from iolaus.schedules import lr_scale, steps_at
+from iolaus.augment.mix import Targets, count_correct
+from iolaus.learner import EpochStats, Learner, LoopState, Metrics
+from iolaus.machine.monitor import Monitor, epoch_means
+from iolaus.methods.metrics import ClassCounts
+from iolaus.methods.sam import perturb_weights
+from iolaus.methods.schedules import lr_scale, part_bounds, steps_at
+from iolaus.methods.stopping import NonFiniteLoss, best_epoch
 from iolaus.seeds import STEP, seed_device, seed_of
-from iolaus.stopping import NonFiniteLoss, best_epoch
+from iolaus.show.batch import show_batch
+from iolaus.show.epoch_log import log_epoch
+
+if TYPE_CHECKING:
+    from iolaus.data.epoch import Batches
+    from iolaus.data.open import Datasets
+    from iolaus.show.progress import AnyProgress
+    from iolaus.show.trackers import TrackerList
+
+Asked = Callable[[], int]  # at every step
+Forward = Callable[[nn.Module, Tensor], Tensor]
+
+
+@dataclass
+class Observers:
+    """Those who look on while a run trains; nothing that they do changes what is computed."""
+
+    tracker: "TrackerList"
+    progress: "AnyProgress"
+    monitor: Monitor
 
 
 def train(
-    learner: Learner, data: Any, settings: Any, state: State, *, seed: int,
-    should_stop: Callable[[list[Metrics]], bool], objective: str, save: Callable[[], None], tracker: Any,
-    progress: Any, interrupted: Callable[[], bool], monitor: Any,
-) -> None:  # fmt: skip
+    learner: Learner,
+    data: "Datasets",
+    state: LoopState,
+    observers: Observers,
+    objective: str,
+    should_stop: Callable[[list[Metrics]], bool],
+    interrupted: Asked,
+    save: Callable[[], None],
+) -> int:
     """Train from where `state` stands to the last epoch, or to an early stop, or to an interruption.
 
-    data: data.open.Datasets; settings: settings.Trainer; should_stop: a rule over the history; objective: the metric
-    of the best epoch; save: called after each epoch, and within one when `interrupted()` says that the run has to
-    end; monitor: monitor.Monitor. Raises NonFiniteLoss.
+    objective: the metric that picks the best epoch. should_stop: a rule over the history. interrupted: the signal after
+    which the run has to end with the step at hand, or 0. save: called after each epoch, and within one that is
+    interrupted. Returns the signal that has ended it, or 0. Raises NonFiniteLoss.
     """
-    while state.epoch < settings.epochs and not should_stop(state.history) and not interrupted():
-        batch_size, steps = steps_at(state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule,
-                                     settings.drop_last)  # fmt: skip
-        first_step = state.step - len(state.losses)
-        learner.schedule.scale = lr_scale(batch_size, settings.batch_size, settings.scale_lr_with_batch)
+    settings, progress, group = learner.settings, observers.progress, learner.group
+    while state.epoch < settings.epochs and not group.broadcast(should_stop(state.history)):
+        if number := interrupted():
+            return number
+        batch_size, steps = steps_at(
+            state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule, settings.drop_last
+        )
+        initial = min(settings.batch_size, len(data.train))  # a batch is never larger than the data
+        learner.schedule.scale = lr_scale(batch_size, initial, settings.scale_lr_with_batch)
 
-        progress.start_epoch(state.epoch, steps, len(state.losses))
-        train_epoch(learner, data.train, batch_size, state, settings.log_every, seed, progress, interrupted)
-        if len(state.losses) < steps:
-            return save()
+        progress.start_epoch(state.epoch, steps, state.stats.steps)
+        number = train_epoch(learner, data.train, batch_size, state, observers, interrupted)
+        if state.stats.steps < steps:
+            save()
+            return number
 
-        lrs = [group["lr"] for group in learner.optimizer.param_groups]  # those of the epoch's last step
+        stats, lrs = state.stats, [group["lr"] for group in learner.optimizer.param_groups]  # of the epoch's last step
         val, val_losses = evaluate(learner, data.val, settings.eval_batch_size)
-        images, samples = sum(state.counts), monitor.drain()
+        samples = observers.monitor.drain()
         metrics = {
-            "epoch": state.epoch, "step": state.step,
-            "train/loss": finite_mean(state.losses, state.counts), "train/accuracy": sum(state.correct) / images,
+            "epoch": state.epoch,
+            "step": state.step,
+            "train/loss": stats.mean_loss,
+            "train/accuracy": stats.accuracy,
             **{f"val/{name}": value for name, value in val.items()},
-            "train/grad_norm": finite_mean(state.norms),
-            "lr": lrs[0], **{f"lr/{i}": lr for i, lr in enumerate(lrs[1:], 1)},
-            "batch_size": batch_size, "seconds": state.seconds,
-            "images_per_second": images / state.seconds, "steps_per_second": steps / state.seconds,
+            "train/grad_norm": stats.mean_norm,
+            "lr": lrs[0],
+            **{f"lr/{i}": lr for i, lr in enumerate(lrs[1:], 1)},
+            "batch_size": batch_size,
+            "seconds": stats.seconds,
+            "images_per_second": stats.images / stats.seconds,
+            "steps_per_second": steps / stats.seconds,
             **epoch_means(samples),
-        }  # fmt: skip
+        }
+        metrics = group.broadcast(metrics)  # the times are rank 0's
         learner.schedule.after_epoch(metrics)
-        log_epoch(tracker, metrics, state.losses, val_losses, samples, first_step, settings.log_every)
+        log_epoch(observers.tracker, metrics, stats.losses, val_losses, samples, settings.log_every)
         state.history.append(metrics)
         progress.end_epoch(metrics, best=best_epoch(state.history, objective) == state.epoch)
-        state.epoch, state.losses, state.correct, state.counts, state.norms = state.epoch + 1, [], [], [], []
-        state.seconds = 0.0
+        state.epoch, state.stats = state.epoch + 1, EpochStats()
         save()
+    return 0
 
 
 def train_epoch(
-    learner: Learner, data: Any, batch_size: int, state: State, log_every: int, seed: int, progress: Any,
-    interrupted: Callable[[], bool],
-) -> None:  # fmt: skip
-    """Take the steps of an epoch that are left, or those up to an interruption; `state` gets what they measured."""
+    learner: Learner, data: "Batches", batch_size: int, state: LoopState, observers: Observers, interrupted: Asked
+) -> int:
+    """Take the steps of an epoch that are left, or those up to an interruption; `state` gets what they measured.
+
+    Returns the signal that has interrupted it, or 0.
+    """
     learner.model.train()
     for module in learner.frozen:  # a frozen BatchNorm keeps its statistics, too
         module.eval()
-    started = time.perf_counter()
-    losses: list[Tensor] = []
-    correct: list[Tensor] = []
-    counts: list[int] = []
-    norms: list[Tensor] = []
-    done = len(state.losses)
-    for images, targets in data.batches(batch_size, state.epoch, train=True, start=done):
-        log_now = (done + len(losses)) % log_every == 0
+    started, stats, progress, group, number = time.perf_counter(), state.stats, observers.progress, learner.group, 0
+    for images, targets in data.batches(batch_size, state.epoch, train=True, start=stats.steps, group=group):
+        count = group.count_images(len(images), min(batch_size, len(data) - stats.steps * batch_size))
+        log_now = stats.steps % learner.settings.log_every == 0
+        show_batch(observers.tracker, images, targets, data.settings, state.step)  # of step 0
         learner.schedule.before_step(state.step)
-        loss, hits, norm = train_step(learner, images, targets, seed_of(seed, state.step, STEP), want_norm=log_now)
-        losses.append(loss)
-        correct.append(hits)
-        counts.append(len(images))
-        if norm is not None:
-            norms.append(norm)
+        loss, correct, norm = train_step(learner, images, targets, state.step, log_now, count)
+        stats.add(learner.mean_over_images(loss, count), correct, count, norm)
         state.step += 1
-        if learner.average:
-            learner.average.update(state.step)
-        if log_now or progress.wants_loss():  # reading a number from a GPU waits for it: not in every step
-            progress.step(done + len(losses), check_finite(losses, state, learner))
-        else:
-            progress.step(done + len(losses), None)
-        if interrupted():
+        if learner.ema:
+            learner.ema.update(state.step)
+        # reading a number from a GPU waits for it: not in every step; ranks read together, not by their clocks
+        reads = log_now or (group.world == 1 and progress.wants_loss())
+        progress.step(stats.steps, check_finite(learner, state, last=1) if reads else None)
+        if number := interrupted():
             break
-    check_finite(losses, state, learner, look_at=len(losses))
-    for kept, new in ((state.losses, losses), (state.correct, correct), (state.norms, norms)):
-        kept += torch.stack(new).tolist() if new else []  # one transfer for the epoch
-    state.counts += counts
-    state.seconds += time.perf_counter() - started
+    check_finite(learner, state, last=len(stats.new_losses))
+    stats.flush(group)
+    learner.share_statistics()
+    stats.seconds += time.perf_counter() - started
+    return number
 
 
 def train_step(
-    learner: Learner, images: Tensor, targets: Any, seed: int, want_norm: bool
+    learner: Learner, images: Tensor, targets: Targets, step: int, want_norm: bool, count: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """One optimizer update. Returns loss, number of correct predictions and gradient norm, all on the device.
 
+    count: the images of the whole batch if these are one rank's part of it, whose share of the loss is returned.
+
     Under SAM the loss and the predictions are those of the first pass, at the weights themselves.
     """
-    loss, hits = backward(learner, images, targets, seed)
-    if learner.sam_rho:
-        with perturbed(learner.model, learner.sam_rho, learner.sam_adaptive):
-            backward(learner, images, targets, seed)
+    settings, scaler = learner.settings, learner.scaler
+    loss, correct = backward(learner, images, targets, step, count)
+    if settings.sam_rho:
+        with perturb_weights(learner.model, settings.sam_rho, settings.sam_adaptive):
+            backward(learner, images, targets, step, count)
     norm, skipped = None, False
-    if want_norm or learner.grad_clip_norm or learner.sam_rho:
-        learner.scaler.unscale_(learner.optimizer)  # clipping and the logged norm are of the true gradients
+    if want_norm or settings.grad_clip_norm or settings.sam_rho:
+        scaler.unscale_(learner.optimizer)  # clipping and the logged norm are of the true gradients
         parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if learner.grad_clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(parameters, learner.grad_clip_norm, norm)
-    if learner.sam_rho and not learner.scaler.is_enabled():  # whose own business it is otherwise
-        skipped = not norm.isfinite()  # type: ignore[union-attr]  # waits for a GPU: the climb may leave the finite
-        loss = torch.where(norm.isfinite(), loss, torch.nan)  # type: ignore[union-attr]
-    scale = learner.scaler.get_scale()
+        if settings.grad_clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip_norm, norm)
+        if settings.sam_rho and not scaler.is_enabled():  # an enabled scaler skips such a step by itself
+            skipped = not norm.isfinite()  # waits for a GPU: the perturbed weights may overflow
+            loss = torch.where(norm.isfinite(), loss, torch.nan)
+    scale = scaler.get_scale()
     if not skipped:
-        learner.scaler.step(learner.optimizer)
-        learner.scaler.update()
+        scaler.step(learner.optimizer)
+        scaler.update()
     learner.optimizer.zero_grad(set_to_none=True)
-    if not skipped and learner.scaler.get_scale() >= scale:  # a smaller scale: this step overflowed and was skipped
+    if not skipped and scaler.get_scale() >= scale:  # a smaller scale: this step overflowed and was skipped
         learner.schedule.after_step()
-    return loss, hits, norm
+    return loss, correct, norm
 
 
-def backward(learner: Learner, images: Tensor, targets: Any, seed: int) -> tuple[Tensor, Tensor]:
+def backward(
+    learner: Learner, images: Tensor, targets: Targets, step: int, count: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Add the gradient of a batch's loss to the parameters' .grad. Returns the loss and the number of correct ones.
 
-    A batch of more than `micro_batch_size` images goes through the model in parts, whose gradients add up to its own.
+    A batch of more than `micro_batch_size` images goes through the model in parts, whose gradients add up to its own,
+    as those of several ranks do. count: see train_step.
     """
-    seed_device(seed, learner.device)  # so that both passes of SAM drop the same activations
-    loss: Any = 0.0
-    hits: Any = 0.0
-    for part, part_targets in split(images, targets, learner.micro_batch_size or len(images)):
+    group, micro_batch_size = learner.group, learner.settings.micro_batch_size or len(images)
+    # SAM's second pass drops the same activations as the first; each rank drops its own
+    seed = seed_of(learner.seed, step, STEP)
+    seed_device(seed_of(seed, group.rank, STEP) if group.rank else seed, learner.device)
+    count, losses, correct, done = count or len(images), [], [], 0
+    copies = group.copies(count)
+    for part, part_targets in split(images, targets, micro_batch_size):
+        done += len(part)
+        group.reduce_gradients(now=done == len(images))
         with learner.autocast():
-            logits = learner.model(part)
-            part_loss = learner.loss_fn(logits, part_targets)
-            if len(part) < len(images):
-                part_loss = part_loss * (len(part) / len(images))
-        learner.scaler.scale(part_loss).backward()
-        loss, hits = loss + part_loss.detach(), hits + count_correct(logits, part_targets)
-    return loss, hits
+            logits = learner.forward(part)
+            whole = (targets,) if len(part) < len(images) else ()
+            loss = learner.loss_fn(logits, part_targets, *whole)
+            if len(images) < count * copies:
+                loss = loss * (len(images) / (count * copies))
+        learner.scaler.scale(group.undo_mean(loss)).backward()
+        losses.append(loss.detach())
+        hits = count_correct(logits, part_targets)
+        correct.append(hits / copies if copies > 1 else hits)
+    return sum(losses[1:], losses[0]), sum(correct[1:], correct[0])
 
 
-def split(images: Tensor, targets: Any, size: int) -> Iterator[tuple[Tensor, Any]]:
-    """The parts of a batch, of `size` images each but the last; of mixed targets (augment.mix.Mixed), too."""
-    if size >= len(images):
-        yield images, targets
-        return
-    for first in range(0, len(images), size):
-        part = slice(first, first + size)
-        if isinstance(targets, tuple):
-            yield images[part], type(targets)(*(t[part] if isinstance(t, Tensor) else t for t in targets))
-        else:
-            yield images[part], targets[part]
-
-
-def count_correct(logits: Tensor, targets: Any) -> Tensor:
-    """How many of a batch are recognised; of a mixed image (augment.mix.Mixed) the share that is of that class."""
-    preds = logits.argmax(dim=1)
-    if isinstance(targets, tuple):
-        targets, partners, share = targets
-        return share * (preds == targets).sum() + (1 - share) * (preds == partners).sum()
-    return (preds == targets).sum()
+def split(images: Tensor, targets: Targets, size: int) -> Iterator[tuple[Tensor, Targets]]:
+    """The parts of a batch: `size` images each, the last one what is left (see part_bounds)."""
+    for first, last in part_bounds(len(images), size):
+        yield (images, targets) if last - first == len(images) else (images[first:last], targets[first:last])
 
 
 @torch.no_grad()
 def evaluate(
-    learner: Learner, data: Any, batch_size: int, forward: Callable[[nn.Module, Tensor], Tensor] | None = None
+    learner: Learner, data: "Batches", batch_size: int, forward: Forward | None = None
 ) -> tuple[Metrics, list[float]]:
-    """Mean loss and accuracy (fractions) over every image of `data` once, and the loss of each batch.
+    """Mean loss, accuracy and methods/metrics.py's figures over every image of `data` once, and each batch's loss.
 
-    forward: how logits are made of the model and a batch, where that is not the model's own way (tta.logits).
+    forward: logits from the model and a batch, where that is not the model's own way (tta.average_logits).
     """
-    model = learner.evaluated.eval()
-    losses, correct, counts = [], [], []
-    for images, targets in data.batches(batch_size, epoch=0, train=False):
+    model, stats, counts = learner.eval_model.eval(), EpochStats(), ClassCounts()
+    for images, targets in data.batches(batch_size, epoch=0, train=False, group=learner.group):
         with learner.autocast():
             logits = forward(model, images) if forward else model(images)
-            losses.append(learner.evaluation_loss_fn(logits, targets))
-        correct.append(count_correct(logits, targets))
-        counts.append(len(targets))
-    batch_losses, hits = torch.stack(losses).tolist(), torch.stack(correct).tolist()
-    loss = sum(loss * count for loss, count in zip(batch_losses, counts, strict=True)) / sum(counts)
-    return {"loss": loss, "accuracy": sum(hits) / sum(counts)}, batch_losses
+            loss = learner.eval_loss_fn(logits, targets)
+        stats.add(loss, count_correct(logits, targets), len(images), None)
+        counts.add(logits, targets)
+    stats.flush()
+    rows = learner.group.merge(list(zip(stats.losses, stats.correct, stats.counts, strict=True)))
+    images_seen = sum(count for _, _, count in rows)
+    loss_sum, hits = sum(loss * count for loss, _, count in rows), sum(correct for _, correct, _ in rows)
+    means = {"loss": loss_sum / images_seen, "accuracy": hits / images_seen}
+    return means | counts.metrics(learner.group), [loss for loss, _, _ in rows]
 
 
-def check_finite(losses: list[Tensor], state: State, learner: Learner, look_at: int = 1) -> float:
-    """The newest loss as a number. Raises NonFiniteLoss if one of the last `look_at` losses is not finite.
+def check_finite(learner: Learner, state: LoopState, last: int) -> float:
+    """The newest loss as a number. Raises NonFiniteLoss if one of the `last` new losses is not finite.
 
     Under fp16 and SAM single overflows are part of the method, since their steps are skipped: ten in a row raise.
     """
-    run_length = 10 if learner.scaler.is_enabled() or learner.sam_rho else 1
-    values = torch.stack(losses[-max(look_at, run_length) :]).tolist() if losses else [0.0]
+    sam_rho = learner.settings.sam_rho
+    run_length = 10 if learner.scaler.is_enabled() or sam_rho else 1
+    losses = state.stats.new_losses
+    newest = losses[-max(last, run_length) :]
+    values = learner.group.total(torch.stack(newest)).tolist() if newest else [0.0]
     for i in range(len(values) - run_length + 1):
         if not any(map(math.isfinite, values[i : i + run_length])):
             step, lr = state.step - len(values) + i + 1, learner.optimizer.param_groups[0]["lr"]
             raise NonFiniteLoss(
                 f"the training loss is {values[i]} in epoch {state.epoch + 1}, step {step} (lr {lr:g}, "
                 f"{learner.precision}); try a lower optimizer.lr, trainer.grad_clip_norm=1 or trainer.precision=fp32"
-                + (f", or a trainer.sam_rho below {learner.sam_rho:g}" if learner.sam_rho else "")
+                + (f", or a trainer.sam_rho below {sam_rho:g}" if sam_rho else "")
             )
     return values[-1]
-
-
-def finite_mean(values: list[float], weights: list[int] | None = None) -> float:
-    """Mean without the infinities of fp16 steps that overflowed and were skipped; infinite if there is nothing else."""
-    pairs = zip(values, weights or [1] * len(values), strict=True)
-    finite = [(value * weight, weight) for value, weight in pairs if math.isfinite(value)]
-    return sum(value for value, _ in finite) / sum(weight for _, weight in finite) if finite else math.inf
-
-
-def log_epoch(
-    tracker: Any, metrics: Metrics, losses: list[float], val_losses: list[float], samples: list[tuple[int, Metrics]],
-    first_step: int, log_every: int,
-) -> None:  # fmt: skip
-    """Hand an epoch to the trackers: batch losses and what the hardware did at their steps, the losses of validation
-    spread over the epoch's steps."""
-    steps = len(losses)
-    rows: dict[int, Metrics] = {}
-    for i in range(0, steps, log_every):
-        rows.setdefault(first_step + i + 1, {})["train/batch_loss"] = losses[i]
-    for i, loss in enumerate(val_losses, 1):
-        rows.setdefault(first_step + max(1, steps * i // len(val_losses)), {})["val/batch_loss"] = loss
-    for step, sample in samples:
-        if step < first_step + steps:  # there the epoch's own numbers stand
-            rows.setdefault(step, {}).update(sample)
-    for step in sorted(rows):
-        tracker.log(rows[step], step)
-    tracker.log({name: value for name, value in metrics.items() if name != "step"}, first_step + steps)

@@ -1,284 +1,243 @@
-"""One run: configuration -> objects -> train() -> results.json -> the objective."""
+"""One run: configuration -> objects -> loop.train() -> results.json -> the objective."""
 
 import contextlib
+import functools
 import json
 import logging
 import math
-import signal
-import sys
-import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from iolaus import checkpoint, config, folders, locks, trial
-from iolaus.errors import ConfigError, explain, first_line, value_error
-from iolaus.stopping import RunFailed, best_epoch
+from iolaus.config.check import RunConfig, check_composed
+from iolaus.config.combinations import keys_without_effect, refuse_unread
+from iolaus.config.explain import explain, explain_failure
+from iolaus.config.replaced import reset_replaced
+from iolaus.errors import ConfigError, RunFailed, first_line, problems_of
+from iolaus.files import checkpoint
+from iolaus.files.atomic import write_json
+from iolaus.files.faults import drop_unwritable_lines, explain_fault, find_fault
+from iolaus.files.layout import FINISHED
+from iolaus.files.locks import file_lock, record_host
+from iolaus.follow import ask_ranks, begin_together, describe_work
+from iolaus.machine import followers
+from iolaus.machine.crew import RankLost
+from iolaus.machine.signals import pass_on, raise_stop, stop_on_signals
+from iolaus.methods.stopping import NonFiniteLoss, best_epoch
+from iolaus.resume import find_result, how_to_continue, load_resumed, restore
+from iolaus.studies.fixed import FixedValues
+from iolaus.studies.job import Job, check_not_resumed
+from iolaus.studies.limits import Clock
+from iolaus.studies.told import Told
+from iolaus.studies.trial import Pruning, current_trial
+from iolaus.trust import hydra_guard  # noqa: F401  (what Hydra does is checked from here on, in workers too)
 
-log = logging.getLogger("iolaus")
-LOOKED_AT_SECONDS = 0.1  # at most, by a table that asks whether the run is at work
-ONE_STOP_SECONDS = 0.5  # a terminal, a sweeper and a cluster may each pass on the same wish to stop
+if TYPE_CHECKING:
+    from iolaus.config.build import Parts
+    from iolaus.learner import LoopState, Metrics
+    from iolaus.machine.ranks import Alone
+    from iolaus.show.trackers import TrackerList
+
+log = logging.getLogger(__name__)
+LOCK_SECONDS = 0.1  # at most, a table that asks whether the run is at work holds its lock
 
 
 def run(cfg: DictConfig) -> float:
     """Train as `cfg` says, or resume, in Hydra's output folder. Returns the objective at the last epoch.
 
-    What a person's input has caused leaves no folder and ends a single run with SystemExit(2) from ConfigError;
-    RunFailed ends it with SystemExit(1), a signal with 130 (Ctrl-C) or 143 (SIGTERM), after which
-    `resume=FOLDER` continues. In a sweep the two errors are raised as they are, and its other runs go on; a run that
-    another process is at is left to it.
+    User errors leave no folder and end a single run with SystemExit(2) from ConfigError; RunFailed ends it with
+    SystemExit(1), a signal with 130 (Ctrl-C) or 143 (SIGTERM), `trainer.max_minutes` with 142; `resume=FOLDER` goes on.
+    In a sweep the two errors are raised as they are, and its other runs go on; one that another trains is left to it.
     """
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    job = Job.from_hydra()
+    if not job.sweeping:  # else the study's clock runs
+        Clock.instance().start()
+    drop_unwritable_lines(logging.getLogger().handlers)
     try:
-        with locks.held(folder / checkpoint.LOCK, wait=LOOKED_AT_SECONDS) as ours:
-            if ours:
-                locks.sign(folder / checkpoint.LOCK)
-                return prepare_and_train(cfg, folder)
-            if sweeping():
-                log.info("%s is trained by another process", shown(folder))
+        with tell_faults(job), file_lock(job.folder.lock, timeout=LOCK_SECONDS) as acquired:
+            if acquired:
+                record_host(job.folder.lock)
+                job.folder.remove_stale_files()
+                return prepare_and_train(cfg, job)
+            if job.sweeping:
+                log.info("%s is trained by another process", job.folder)
                 return math.nan
-            raise ConfigError(f"resume={cfg.get('resume')}: another process trains in {shown(folder)}")
+            raise ConfigError(f"resume={cfg.get('resume')}: another process trains in {job.folder}")
     except (ConfigError, RunFailed) as error:
-        if not sweeping():  # an exit, as Hydra would put a line of its own before an error's
+        if not job.sweeping:  # an exit, as Hydra would put a line of its own before an error's
+            # all that Hydra composed was checked, unless a `${…}` in it leads nowhere
+            error.complete = not isinstance(error.__cause__, OmegaConfBaseException)
             raise SystemExit(2 if isinstance(error, ConfigError) else 1) from error
-        for line in explain(error):  # Hydra shows only the first error of a sweep, and at its end
-            print(f"iolaus: {line}", file=sys.stderr)
+        if not Told.instance().by_sweeper:
+            Told.instance().tell(error)  # Hydra shows only the first error of a sweep, and at its end
+        raise
+    except SystemExit as end:
+        pass_on(end.code)
         raise
 
 
-def sweeping() -> bool:
-    """Whether this run is one of a sweep's."""
-    return HydraConfig.get().mode == RunMode.MULTIRUN
-
-
-def prepare_and_train(cfg: DictConfig, folder: Path) -> float:
-    """The run itself. Whatever ends it before all its parts stand (ConfigError, Ctrl-C) leaves no folder."""
+def prepare_and_train(cfg: DictConfig, job: Job) -> float:
+    """Check, build and train. Whatever ends it before all parts are built (ConfigError, Ctrl-C) leaves no folder."""
+    folder = job.folder
     try:
-        cfg = resumed(cfg) if cfg.get("resume") else cfg
-        if (objective := already_done(cfg, folder)) is not None:
+        if resumes := bool(cfg.get("resume")) and not job.sweeping:
+            cfg = load_resumed(cfg, job)
+        else:
+            reset_replaced(cfg, job.overrides, job.hydra.runtime.choices)
+        if job.sweeping:
+            check_not_resumed(cfg)
+            FixedValues.instance().check(cfg)
+        if not resumes and (objective := find_result(cfg, folder)) is not None:
             return objective
-        plain: Any = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-        config.check(plain, copies=config.interpolated(cfg))
-        from iolaus.data.open import forget
-        from iolaus.parts import build_parts  # torch, and what the run needs of the rest, not before the checks
+        config = check_composed(cfg)
+        if not job.sweeping:  # a sweep has looked at all of its runs together
+            refuse_unread([keys_without_effect(config, job.overrides)])
+        from iolaus.config.build import build_parts  # torch and the rest of what the run needs, not before the checks
+        from iolaus.data.open import clear_source_cache
 
-        if not sweeping() or HydraConfig.get().job.num == 0:
-            forget()  # only the runs of one sweep share what was read
-        started = (folder / checkpoint.LAST).exists()  # and so needs the file that it started from no more
-        parts = build_parts({**plain, "model": {**plain["model"], "weights": None}} if started else plain)
+        if not job.number:
+            clear_source_cache()  # only the runs of one sweep share what was read
+        if folder.last.exists():  # the file that the run started from is not needed any more
+            config = replace(config, model=replace(config.model, weights=None))
+        with problems_of("trainer"):
+            group = followers.form_group(config.trainer.device, config.trainer.devices, lambda: describe_work(cfg))
+        parts = build_parts(config, group)
         state = restore(parts, folder)
     except BaseException as error:  # Ctrl-C while the data are read, too
-        folders.discard(folder)
+        folder.discard()
         if isinstance(error, OmegaConfBaseException):
             raise ConfigError(*explain(error)) from error
         raise
-    write_hydra(folder, cfg)
-    (folder / checkpoint.RESULTS).unlink(missing_ok=True)  # of a run that failed, and is at it again
-    return train(parts, state, folder, plain)
+    is_new = not folder.is_run()
+    finished = folder.status() == FINISHED and state.epoch >= config.trainer.epochs  # all but its test
+    try:
+        job.save_config(cfg)
+        if not finished:
+            folder.results_file.unlink(missing_ok=True)  # of a run that failed, and is at it again
+        tracker = open_trackers(config, state, job)
+    except (ConfigError, OSError):
+        if is_new:
+            folder.remove()
+        raise
+    pruning = Pruning(None if finished else current_trial(job), config.launch.objectives[0])
+    return train_and_evaluate(parts, group, state, tracker, job, pruning)
 
 
-def train(parts: Any, state: Any, folder: Path, plain: dict[str, Any]) -> float:
-    """Train from `state` on, evaluate on test, write and show the results. Returns the objective."""
-    from iolaus import display, loop, results
-    from iolaus.curves import draw_curves
-    from iolaus.monitor import Monitor
-    from iolaus.tables import result_table
+@contextlib.contextmanager
+def tell_faults(job: Job) -> Iterator[None]:
+    """Raise what the file system does to a run as RunFailed; the run goes on from its last checkpoint another time."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        again = f"continue with: {how_to_continue(job)}" if job.folder.is_run() else "give the same command"
+        if (why := explain_fault(error, job.folder, again)) is None:
+            raise
+        raise RunFailed(why) from error
 
-    learner, settings, resuming = parts.learner, parts.settings, state.step > 0
-    name = plain["model"].get("name") or type(learner.model).__name__
-    objective = parts.launch.objectives[0]
-    mine = trial.of_job(HydraConfig.get()) if sweeping() else None
-    pruning = trial.Pruning(mine, objective) if mine is not None else None
-    log.info("data: %s", parts.data.description)
-    log.info("model: %s, %s parameters; %s on %s", name, f"{parts.parameters:,}", learner.precision, learner.device)
-    for note in parts.notes:
-        log.info("%s", note)
-    if resuming:
-        log.info("resumed in epoch %d, after step %d", state.epoch + 1, state.step)
 
-    def should_stop(history: list[dict[str, float]]) -> bool:
-        return (pruning is not None and pruning.should_stop(history)) or parts.should_stop(history)
+def train_and_evaluate(
+    parts: "Parts", group: "Alone", state: "LoopState", tracker: "TrackerList", job: Job, pruning: Pruning
+) -> float:
+    """Train from `state` on, evaluate on test, write and show the results. Returns the objective.
+
+    group: the ranks that train it together. pruning: by the search whose trial the run is, if any; the test of a trial
+    waits until it has won.
+    """
+    from iolaus import loop, results
+    from iolaus.machine.monitor import Monitor
+    from iolaus.show import progress as display
+    from iolaus.show.curves import draw_curves
+    from iolaus.show.tables import result_table
+
+    config, learner, folder = parts.config, parts.learner, job.folder
+    objective, epochs = config.launch.objectives[0], config.trainer.epochs
+    again = how_to_continue(job)
+    log_parts(parts, state)
+
+    def should_stop(history: "list[Metrics]") -> bool:
+        return pruning.should_stop(history) or parts.should_stop(history)
 
     def save() -> None:
-        if not state.losses and best_epoch(state.history, objective) == len(state.history) - 1:
-            best = {
-                "model": learner.evaluated.state_dict(),
-                "metrics": state.history[-1],
-                "classes": parts.data.classes,
-            }
-            checkpoint.save(folder / checkpoint.BEST, best)  # before last.pt: a kill between the two is harmless
-        checkpoint.save(folder / checkpoint.LAST, {"learner": learner.state_dict(), "state": state.state_dict()})
+        if state.stats.steps == 0 and best_epoch(state.history, objective) == len(state.history) - 1:
+            # before last.pt: a kill between the two is harmless
+            checkpoint.save(folder.best, results.pack_best(parts, state))
+        checkpoint.save(folder.last, results.pack_last(parts, state))
 
-    study = folder.parent.name if sweeping() else None
-    tracker = open_trackers(plain, folder, state.history, state.step + 1 if resuming else None, study)
     try:
-        monitor = Monitor(learner.device, settings.monitor_every, step=lambda: state.step)
-        with stop_on_signals() as received, display.progress(settings.epochs) as progress, monitor:
-            loop.train(
-                learner, parts.data, settings, state, seed=parts.launch.seed, should_stop=should_stop,
-                objective=objective, save=save, tracker=tracker, progress=progress,
-                interrupted=lambda: bool(received), monitor=monitor,
-            )  # fmt: skip
-        if pruning is not None:
-            pruning.report(state.history)
-        if received and state.epoch < settings.epochs and not should_stop(state.history):
-            again = "the same command" if sweeping() else f"python train.py resume={shown(folder)}"
-            log.warning("stopped in epoch %d; continue with: %s", state.epoch + 1, again)
-            raise SystemExit(128 + received[0])
-        if pruning is not None and pruning.pruned and state.epoch < settings.epochs:
+        if followers.begin_run(group):
+            begin_together(parts, state, group)
+        monitor = Monitor(learner.device, config.trainer.monitor_every, step=lambda: state.step)
+        with stop_on_signals() as received, display.progress(epochs) as progress, monitor:
+            observers = loop.Observers(tracker, progress, monitor)
+            end = Clock.instance().end(config.trainer.max_minutes)
+            interrupted = functools.partial(ask_ranks, learner.group, received, end)
+            number = loop.train(learner, parts.data, state, observers, objective, should_stop, interrupted, save)
+        pruning.report(state.history)
+        if number:
+            followers.end_run(group)
+            raise_stop(number, f"stopped in epoch {state.epoch + 1}; continue with: {again}")
+        if learner.group.broadcast(pruning.pruned and state.epoch < epochs):
+            followers.end_run(group)
             log.info("pruned after epoch %d", state.epoch)
-            checkpoint.write_json(folder / checkpoint.RESULTS, results.pruned(parts, state, plain))
+            write_json(folder.results_file, results.describe_pruned(parts, state))
             return state.history[-1][objective]
-        metrics = results.measure(
-            parts, state, lambda: checkpoint.load(folder / checkpoint.BEST, learner.device)["model"]
-        )
+        load_best = functools.partial(checkpoint.load, folder.best, learner.device, ["model"])
+        metrics = results.evaluate_final(parts, state, load_best, with_test=not pruning.is_trial)
         tracker.log({k: v for k, v in metrics["last"].items() if k.startswith("test/")}, state.step)
-    except Exception as error:
-        why = str(error) if isinstance(error, RunFailed) else what_failed(error)
-        if why is None and sweeping():  # the other runs go on, and the table says why this one did not
-            why = f"{type(error).__name__}: {first_line(error)}"
+        followers.end_run(group)
+    except Exception as raised:
+        if isinstance(raised, NonFiniteLoss):  # of a sum over the ranks: all have met it
+            followers.end_run(group)
+        error = followers.find_cause(group, raised)
+        if isinstance(error, RankLost):
+            raise RankLost(f"{error}; continue with: {again}") from raised
+        if find_fault(error):  # see tell_faults; no results.json: the run has not ended
+            raise error from error.__cause__
+        why = explain_failure(error)
+        if why is None and job.sweeping:  # the other runs go on, and the table says why this one did not
             log.exception("the run failed")
+            why = f"{type(error).__name__}: {first_line(error)}"
         if why is None:
-            raise
-        checkpoint.write_json(folder / checkpoint.RESULTS, results.failed(parts, state, why, plain))
+            raise error from error.__cause__
+        if folder.status() != FINISHED:  # all but its test
+            write_json(folder.results_file, results.describe_failed(parts, state, why))
         raise RunFailed(why) from error
     finally:
         tracker.close()
         parts.data.close()
-    title = f"{name} on {folder_name(plain['dataset'])}, {type(learner.optimizer).__name__}, seed {parts.launch.seed}"
-    draw_curves(state.history, folder / checkpoint.CURVES, title, best_epoch=int(metrics["best"]["epoch"]))
-    result = results.finished(parts, state, metrics, plain)
-    checkpoint.write_json(folder / checkpoint.RESULTS, result)  # last of all: it marks the run as finished
-    result_table(result, shown(folder))
-    return result["objective"]["value"]
+        followers.end_broken_run(group)
+    draw_curves(state.history, folder.curves, results.title_of(parts), best_epoch=int(metrics["best"]["epoch"]))
+    result = results.describe_finished(parts, state, metrics)
+    write_json(folder.results_file, result)  # last of all: it marks the run as finished
+    result_table(result, folder)
+    return float(result["objective"]["value"])
 
 
-def what_failed(error: Exception) -> str | None:
-    """What a person can do about an error of torch's in the middle of a run; None for an unknown one."""
-    line = first_line(error)
-    if "out of memory" in str(error) or "can't allocate memory" in str(error):
-        return f"{line}; try a trainer.micro_batch_size below the batch size, or a smaller trainer.eval_batch_size"
-    if "deterministic" in str(error):
-        return f"trainer.deterministic=true: {line}"
-    return None
+def log_parts(parts: "Parts", state: "LoopState") -> None:
+    """Say in the log what the run consists of, and where it goes on."""
+    from iolaus import results
+
+    learner = parts.learner
+    log.info("data: %s", parts.data.description)
+    where = f"{learner.precision} on {learner.device}"
+    log.info("model: %s, %s parameters; %s", results.model_name(parts), f"{parts.parameters:,}", where)
+    for note in parts.notes:
+        log.info("%s", note)
+    if state.step > 0 and state.epoch < parts.config.trainer.epochs:  # else only its test is left
+        log.info("resumed in epoch %d, after step %d", state.epoch + 1, state.step)
 
 
-def resumed(cfg: DictConfig) -> DictConfig:
-    """The saved configuration of the run that `resume` names. Raises ConfigError when it can't be continued."""
-    if sweeping():
-        raise ConfigError(f"resume={cfg.resume}: continues a single run; drop -m")
-    others = [o for o in HydraConfig.get().overrides.task if not o.startswith("resume=")]
-    if others:
-        raise ConfigError(f"resume={cfg.resume}: goes on with the run's own configuration; drop {' '.join(others)}")
-    folder = folders.find_unfinished(cfg.resume)
-    if not folders.is_run(folder):
-        why = (
-            "outputs/ holds no unfinished run" if cfg.resume == "last" else "not the folder of a run (no .hydra/ in it)"
-        )
-        raise ConfigError(f"resume={cfg.resume}: {why}")
-    if checkpoint.read_json(folder / checkpoint.RESULTS).get("status") == checkpoint.FINISHED:
-        raise ConfigError(f"resume={cfg.resume}: the run is finished, see {folder / checkpoint.RESULTS}")
-    return OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[return-value]
-
-
-def already_done(cfg: DictConfig, folder: Path) -> float | None:
-    """The objective of a finished run of this very configuration in `folder`, which is a job of a repeated sweep's.
-
-    Raises ConfigError when the folder holds a run of another configuration: that one is not written over.
-    """
-    if not folders.is_run(folder):
-        return None
-    if OmegaConf.load(folder / ".hydra" / "config.yaml") != cfg:
-        raise ConfigError(f"study={cfg.study}: {shown(folder)} holds a run of another configuration; "
-                                 "choose another study=NAME, or remove that folder")  # fmt: skip
-    result = checkpoint.read_json(folder / checkpoint.RESULTS)
-    if result.get("status") not in checkpoint.DONE:
-        return None
-    log.info("%s is %s already", shown(folder), result["status"])
-    return result["objective"]["value"]
-
-
-def restore(parts: Any, folder: Path) -> Any:
-    """The state that the folder's last.pt holds, with its weights put into `parts`; a new state where there is none."""
-    from iolaus.loop import State
-
-    if not (folder / checkpoint.LAST).exists():
-        return State()
-    try:
-        saved = checkpoint.load(folder / checkpoint.LAST, parts.learner.device)
-        parts.learner.load_state_dict(saved["learner"])
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise value_error("resume", error) from error
-    return State(**saved["state"])
-
-
-def write_hydra(folder: Path, cfg: DictConfig) -> None:
-    """`.hydra/` as Hydra would have written it, now that the run is known to be possible; resuming keeps it."""
-    hydra = folder / ".hydra"
-    if folders.is_run(folder):
-        return
-    hydra.mkdir(exist_ok=True)
-    nodes = {"hydra": OmegaConf.create({"hydra": HydraConfig.get()}), "overrides": HydraConfig.get().overrides.task}
-    for name, node in {**nodes, "config": cfg}.items():  # config.yaml last: it makes the folder one of a run
-        text = OmegaConf.to_yaml(node).encode()
-        checkpoint.write_atomically(hydra / f"{name}.yaml", lambda file, text=text: file.write(text))
-
-
-def open_trackers(
-    plain: dict[str, Any], folder: Path, history: list[Any], purge_step: int | None, study: str | None = None
-) -> Any:
+def open_trackers(config: RunConfig, state: "LoopState", job: Job) -> "TrackerList":
     """metrics.jsonl, which is always written, and the trackers of the group, behind one log(metrics, step)."""
-    from iolaus.trackers import JSONL, Several
+    from iolaus.show.trackers import JSONL, TrackerList
 
-    chosen = [
-        config.build(f"tracker.{name}", node, folder=folder, config=plain, purge_step=purge_step, study=study)
-        for name, node in (plain.get("tracker") or {}).items()
-    ]
-    several = Several([JSONL(folder / checkpoint.METRICS, history), *chosen])
-    several.text("optimizer", json.dumps(plain["optimizer"]))
-    return several
-
-
-def folder_name(dataset: dict[str, Any]) -> str:
-    """A short name of a dataset node, for a title."""
-    root = Path(str(dataset.get("root", ""))).name
-    reader = dataset["_target_"].rpartition(".")[2]
-    return str(dataset.get("name") or (root if reader == "image_folder" else reader))
-
-
-def shown(folder: Path) -> Path:
-    """A folder as a person would type it: relative where it lies below the current one."""
-    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
-
-
-@contextlib.contextmanager
-def stop_on_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM, for the loop to end after the step at hand; a later one ends at once."""
-    received: list[int] = []
-    first = 0.0
-    if threading.current_thread() is not threading.main_thread():
-        yield received
-        return
-
-    def note(number: int, frame: Any) -> None:
-        nonlocal first
-        if received:
-            if time.monotonic() - first < ONE_STOP_SECONDS:
-                return
-            raise KeyboardInterrupt
-        first = time.monotonic()
-        received.append(number)
-        log.warning("ending after this step, with a checkpoint; once more to end at once")
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    given: dict[str, Any] = {"folder": job.folder.path, "config": config.plain}
+    given |= {"study": job.study, "varied": job.varied}
+    purge_step = state.step + 1 if state.step > 0 else None
+    chosen = [node.build(**given, purge_step=purge_step) for node in config.tracker_nodes.values()]
+    trackers = TrackerList([JSONL(job.folder.metrics, state.history), *chosen])
+    trackers.text("optimizer", json.dumps(config.plain["optimizer"]))
+    return trackers

@@ -1,19 +1,19 @@
-"""All randomness is a function of `(seed, epoch)` or `(seed, step)`: nothing of it has to be saved or restored."""
+"""All randomness is a function of `(seed, epoch)` or `(seed, step)`: there is no state to save or restore."""
 
 import random
 
 import numpy as np
 import torch
 
-# the streams: data order and augmentation, dropout and the like, initial weights, a function of the user's, mixing
+# the streams: data order and augmentation, dropout and the like, initial weights, the user's function, mixing
 ORDER, STEP, WEIGHTS, SAMPLE, MIX = range(5)
 _64_BITS = 2**64 - 1
 
 
 def seed_of(seed: int, count: int, stream: int) -> int:
-    """A well-mixed 63-bit seed of the run's seed, an epoch or step count, and a stream.
+    """A well-mixed 63-bit seed from the run's seed, an epoch or step count, and a stream.
 
-    SplitMix64's finalizer over each in turn (Steele, Lea, Flood 2014): about 1 µs, so that each step can have one.
+    It chains SplitMix64's finalizer over the three (Steele, Lea, Flood 2014), in about 1 µs, fast enough for each step.
     """
     mixed = 0
     for number in (seed, count, stream):
@@ -25,7 +25,7 @@ def seed_of(seed: int, count: int, stream: int) -> int:
 
 
 def seed_device(seed: int, device: torch.device) -> None:
-    """Seed torch's global generators of the CPU and of `device`; torch.manual_seed takes 100 times as long."""
+    """Seed torch's global generators of the CPU and of `device`, 100 times as fast as torch.manual_seed."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         with torch.cuda.device(device):
@@ -35,7 +35,7 @@ def seed_device(seed: int, device: torch.device) -> None:
 
 
 def seed_sample(seed: int, device: torch.device) -> None:
-    """Seed every global generator that a function of the user's may draw from: torch's, numpy's and Python's."""
+    """Seed every global generator that the user's function may draw from: torch's, numpy's and Python's."""
     seed_device(seed, device)
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)

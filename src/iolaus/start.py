@@ -1,46 +1,27 @@
-"""A lighter start: torch's compiler is not imported by runs that don't use it."""
+"""A run or a study as Hydra starts it from the arguments of this process: what train.py does, called from anywhere."""
 
-import importlib
 import sys
-import types
-from typing import Any
+from collections.abc import Callable, Sequence
 
-NAME = "torch._dynamo"
+import hydra
+from omegaconf import DictConfig
 
-
-class _Deferred(types.ModuleType):
-    """Stands for torch._dynamo until something is asked of it that only the real one can do; then that takes over."""
-
-    def graph_break(self) -> None:
-        """What each optimizer step calls, and which is for graphs that are being traced: there are none."""
-
-    def disable(self, fn: Any, *arguments: Any, **options: Any) -> Any:
-        """What torch.optim wraps its functions in, to keep them out of such graphs."""
-        return fn
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name != "__path__":  # what Python itself asks of any module
-            raise AttributeError(name)
-        return getattr(load_compiler(), name)
+from iolaus.config.explain import exit_on_user_errors
+from iolaus.config.places import CONF
+from iolaus.follow import take_rank
+from iolaus.run import run
+from iolaus.trust.hydra_node import HYDRA_TARGETS
+from iolaus.trust.targets import ALLOWED
 
 
-def defer_compiler() -> None:
-    """Let torch.optim run without importing torch._dynamo, sympy and the like: 1.6 s, of a start of 4, for nothing.
-
-    Its optimizers import it in their constructors and in every step for two functions that do nothing unless
-    torch.compile traces them.
-    """
-    import torch
-
-    if NAME not in sys.modules:
-        sys.modules[NAME] = torch._dynamo = _Deferred(NAME)
+def start(task: Callable[[DictConfig], object]) -> None:
+    """Compose what `sys.argv` says and call `task` with it, once for each run."""
+    hydra.main(config_path=str(CONF), config_name="config", execution_whitelist=[*HYDRA_TARGETS, *ALLOWED])(task)()
 
 
-def load_compiler() -> Any:
-    """The real torch._dynamo, imported now if it was deferred."""
-    import torch
-
-    if isinstance(sys.modules.get(NAME), _Deferred):
-        del sys.modules[NAME]
-    torch._dynamo = importlib.import_module(NAME)
-    return torch._dynamo
+def main(arguments: Sequence[str]) -> int:
+    """`iolaus train`. Hydra and the checks at its door read the arguments where a program's stand."""
+    sys.argv[1:] = arguments
+    with exit_on_user_errors(), take_rank():
+        start(run)
+    return 0

@@ -17,9 +17,6 @@ ADJUST = {
 }
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def noise(*shape):
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator(7))
 

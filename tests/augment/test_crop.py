@@ -1,11 +1,15 @@
 """Crop and flip of a batch by one copy of rows, against torchvision image by image."""
 
+import numpy as np
 import pytest
 import torch
 from conftest import generator
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as reference
 
-from iolaus.augment.crop import channels_last, crop_and_flip
+from iolaus.augment.crop import crop_and_flip
+from iolaus.images import is_channels_last
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
@@ -30,11 +34,33 @@ def test_crop_and_flip_does_what_torchvision_does_image_by_image(dtype, shape, p
         assert torch.equal(result, reference.crop(padded, y, x, size, size))
 
 
+@given(
+    st.data(),
+    st.sampled_from([1, 3]),
+    st.booleans(),
+    *[st.integers(low, high) for low, high in ((1, 9), (1, 9), (0, 3))],
+)
+@settings(max_examples=50, deadline=None, database=None)
+def test_every_window_is_the_one_cut_by_slices(data, channels, last, height, width, padding):
+    size = data.draw(st.integers(1, min(height, width) + 2 * padding))
+    tops, lefts = (st.integers(0, length + 2 * padding - size) for length in (height, width))
+    drawn = data.draw(st.lists(st.tuples(tops, lefts, st.integers(0, 1)), min_size=1, max_size=5))
+    images = torch.arange(len(drawn) * channels * height * width).view(len(drawn), channels, height, width)
+    images = images.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+    moved = crop_and_flip(images, torch.tensor(drawn), padding, size)
+
+    for image, (top, left, flip), result in zip(images.numpy(), drawn, moved.numpy(), strict=True):
+        padded = np.pad(image, [(0, 0), (padding, padding), (padding, padding)])
+        padded = padded[..., ::-1] if flip else padded
+        assert np.array_equal(result, padded[:, top : top + size, left : left + size])
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_the_memory_format_stays(last):
     images = torch.zeros(2, 3, 8, 8).contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
     moved = crop_and_flip(images, torch.tensor([[0, 0, 0], [2, 1, 1]]), padding=1, size=8)
-    assert channels_last(moved) == channels_last(images) == last
+    assert is_channels_last(moved) == is_channels_last(images) == last
 
 
 def test_images_are_not_changed():

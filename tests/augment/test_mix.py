@@ -7,9 +7,9 @@ import torch
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from iolaus.augment.mix import Mix, Mixed, clipped_box, cutmix, mixup
+from iolaus.augment.mix import Mix, Mixed, clipped_box, cutmix, mixup, weigh
 from iolaus.loop import count_correct
-from iolaus.losses import loss_functions
+from iolaus.methods.losses import loss_functions
 
 
 def batch(count=16, size=12, seed=0):
@@ -34,11 +34,11 @@ def test_cutmix_is_its_papers_equation():
 @pytest.mark.parametrize("alpha", [0.2, 1.0])
 def test_mixup_is_torchvisions_for_the_same_share(alpha):
     images, targets = batch()
-    mixed, (first, second, share) = Mix(mixup_alpha=alpha)(images, targets, seed=3)
+    mixed, both = Mix(mixup_alpha=alpha)(images, targets, seed=3)
     reference = v2.MixUp(num_classes=5)
-    params = {"labels": targets, "batch_size": len(images), "lam": share}
+    params = {"labels": targets, "batch_size": len(images), "lam": both.share}
     torch.testing.assert_close(mixed, reference.transform(images, params))
-    soft = share * F.one_hot(first, 5) + (1 - share) * F.one_hot(second, 5)
+    soft = weigh(lambda classes: F.one_hot(classes, 5), both)
     torch.testing.assert_close(soft, reference.transform(targets, params))
 
 
@@ -55,9 +55,9 @@ def test_cutmix_is_torchvisions_for_the_same_box():
 def test_the_share_is_that_of_the_box_after_it_is_clipped():
     images, targets = batch(size=32)
     for seed in range(200):
-        mixed, (_, _, share) = Mix(cutmix_alpha=1.0)(images, targets, seed)
+        mixed, both = Mix(cutmix_alpha=1.0)(images, targets, seed)
         replaced = (mixed != images).any(dim=1)[0].double().mean().item()
-        assert 1 - share == pytest.approx(replaced, abs=1e-12)
+        assert 1 - both.share == pytest.approx(replaced, abs=1e-12)
 
 
 def test_a_box_in_the_corner_is_cut_off_and_one_inside_has_its_area():
@@ -131,3 +131,14 @@ def test_train_accuracy_counts_the_share_of_the_class_that_was_found():
     mixed = Mixed(torch.tensor([0, 4, 2, 4]), torch.tensor([4, 1, 2, 4]), 0.75)
     assert count_correct(logits, mixed).item() == pytest.approx(0.75 + 0.25 + 1.0 + 0.0)
     assert count_correct(logits, mixed.targets).item() == 2
+
+
+def test_a_value_of_mixed_targets_is_weighted_by_the_shares_and_a_part_keeps_them():
+    targets, partners = torch.tensor([0, 1, 2, 3]), torch.tensor([3, 0, 1, 2])
+    both = Mixed(targets, partners, 0.25)
+    assert weigh(lambda classes: classes.sum().float(), targets) == 6.0
+    assert torch.equal(weigh(lambda classes: classes.float(), both), 0.25 * targets + 0.75 * partners)
+    part = both[1:3]
+    assert torch.equal(part.targets, targets[1:3])
+    assert torch.equal(part.partners, partners[1:3])
+    assert part.share == 0.25

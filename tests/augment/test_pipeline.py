@@ -9,7 +9,9 @@ import yaml
 from conftest import ROOT, generator
 from torchvision.transforms import v2
 
+from iolaus.augment.mix import Mixed
 from iolaus.augment.pipeline import Augmentation, per_sample
+from iolaus.data.epoch import EpochSettings
 from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Split
@@ -31,16 +33,24 @@ def noise(count=24, size=16):
 
 
 def resident(images, size, layout=torch.contiguous_format, **keys):
-    targets, shape = torch.arange(len(images)) % 4, ImageShape(3, size, images.shape[-1])
-    images = images.contiguous(memory_format=layout)
-    return Resident(images, targets, shape, STATISTICS, augmentation=Augmentation(**keys) if keys else None)
+    settings = settings_of(ImageShape(3, size, images.shape[-1]), **keys)
+    return Resident(images.contiguous(memory_format=layout), torch.arange(len(images)) % 4, settings)
+
+
+def streaming(images, workers=0, **keys):
+    split, settings = Split(images, torch.arange(len(images)) % 4), settings_of(ImageShape(3, 16, 16), **keys)
+    return Streaming(split, settings, DatasetSettings(num_workers=workers), CPU)
+
+
+def settings_of(shape, **keys):
+    return EpochSettings(shape, STATISTICS, Augmentation(**keys) if keys else None)
 
 
 def options():
     folder = ROOT / "conf" / "augmentation"
-    common = yaml.safe_load((folder / "_common.yaml").read_text())
+    common = yaml.safe_load((ROOT / "conf" / "common" / "augmentation.yaml").read_text())
     del common["_target_"]
-    return {path.stem: {**common, **yaml.safe_load(path.read_text())} for path in sorted(folder.glob("[!_]*.yaml"))}
+    return {path.stem: {**common, **yaml.safe_load(path.read_text())} for path in sorted(folder.glob("*.yaml"))}
 
 
 @pytest.mark.parametrize(("image_size", "padding"), [(32, 4), (28, 3), (8, 1), (4, 1), (224, 28)])
@@ -101,17 +111,15 @@ def test_each_option_of_the_group_changes_what_it_says_and_keeps_shape_and_type(
     assert batch.shape == bare.shape
     assert batch.dtype == torch.float32
     assert torch.equal(batch, bare) == (name == "none")
-    assert isinstance(targets, tuple) == ("mix" in name)
-    assert torch.equal(targets[0] if isinstance(targets, tuple) else targets, bare_targets)
+    assert isinstance(targets, Mixed) == ("mix" in name)
+    assert torch.equal(targets.targets if isinstance(targets, Mixed) else targets, bare_targets)
 
 
 @pytest.mark.parametrize("keys", [EVERYTHING, {**EVERYTHING, "scale": [0.3, 1.0], "policy": "rand_augment"}])
 def test_all_of_it_at_once_is_the_same_in_both_memory_layouts_and_streaming(keys):
     images = noise(20)
     data = [resident(images, 16, layout, **keys) for layout in LAYOUTS]
-    split = Split(images, torch.arange(20) % 4)
-    data.append(Streaming(split, ImageShape(3, 16, 16), STATISTICS, DatasetSettings(num_workers=0), CPU,
-                          augmentation=Augmentation(**keys)))  # fmt: skip
+    data.append(streaming(images, **keys))
     first, second, third = ([*each.batches(6, 2, train=True)] for each in data)
     for (one, targets), (other, other_targets), (streamed, _) in zip(first, second, third, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=5 / 255)  # a level or so, of rounding
@@ -174,14 +182,12 @@ def noisy(image):
 @pytest.mark.parametrize("keys", [{"transform": noisy}, {"scale": [0.1, 0.6]},
                                   {"transform": v2.TrivialAugmentWide(), "scale": [0.5, 1.0]}])  # fmt: skip
 def test_what_workers_draw_depends_on_seed_epoch_and_index_alone(keys):
-    split, shape = Split(noise(22), torch.arange(22) % 4), ImageShape(3, 16, 16)
-    epochs = []
+    images, epochs = noise(22), []
     for workers in (0, 1, 2, 4):
-        data = Streaming(split, shape, STATISTICS, DatasetSettings(num_workers=workers), CPU,
-                         augmentation=Augmentation(**keys))  # fmt: skip
+        data = streaming(images, workers, **keys)
         epochs.append([torch.cat([images for images, _ in data.batches(5, epoch, train=True)]) for epoch in (0, 1)])
         data.close()
-    whole = resident(split.images, 16, **keys)
+    whole = resident(images, 16, **keys)
     epochs.append([torch.cat([images for images, _ in whole.batches(10, epoch, train=True)]) for epoch in (0, 1)])
     for first, second in epochs:
         assert torch.equal(first, epochs[0][0])
@@ -193,10 +199,7 @@ def test_a_photograph_is_cropped_from_all_of_it_and_not_from_its_kept_square():
     """A wide image whose left end alone is bright: the central square has no such pixel."""
     image = torch.zeros(30, 3, 16, 64, dtype=torch.uint8)
     image[..., :8] = 255
-    data = Streaming(
-        Split(image, torch.arange(30) % 2), ImageShape(3, 16, 16), STATISTICS, DatasetSettings(num_workers=0), CPU,
-        augmentation=Augmentation(scale=[0.1, 0.3], flip=0.0),
-    )  # fmt: skip
+    data = streaming(image, scale=[0.1, 0.3], flip=0.0)
     ((images, _),) = data.batches(30, 0, train=True)
     ((centre, _),) = data.batches(30, 0, train=False)
     assert images.max() > centre.max()

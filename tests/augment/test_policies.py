@@ -23,9 +23,6 @@ SHAPES = [(3, 32, 32), (1, 28, 28), (3, 15, 23), (3, 64, 48), (1, 2, 2)]
 torchvisions = pytest.mark.parametrize("policy", [v2.TrivialAugmentWide(), v2.RandAugment()], ids=["trivial", "rand"])
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def pictures(count, channels, height, width):
     """Noise, smooth gradients of little contrast, images of few levels, and of a single one."""
     draw = functools.partial(torch.rand, generator=generator(7))

@@ -6,16 +6,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import checked_config
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
 from iolaus.augment.pipeline import Augmentation
-from iolaus.data.open import forget, image_shape, open_data, reuse
+from iolaus.config.build_data import read_inputs
+from iolaus.data.epoch import EpochSettings
+from iolaus.data.open import cached_source, clear_source_cache, image_shape, open_data
 from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Source, Split, image_folder
+from iolaus.data.split import LazyImages
 from iolaus.data.streaming import Streaming
-from iolaus.parts import build_source
 from iolaus.settings import DatasetSettings, ModelSettings
 
 CPU = torch.device("cpu")
@@ -50,13 +53,11 @@ def make():
     made = []
 
     def of(split, workers=None, statistics=STATISTICS, size=8, layout=torch.contiguous_format, **more):
-        shape = ImageShape(3, size, 8)
+        settings = EpochSettings(ImageShape(3, size, 8), statistics, **more)
         if workers is None:
-            images = split.images.contiguous(memory_format=layout)
-            made.append(Resident(images, split.targets, shape, statistics, **more))
+            made.append(Resident(split.images.contiguous(memory_format=layout), split.targets, settings))
         else:
-            settings = DatasetSettings(num_workers=workers)
-            made.append(Streaming(split, shape, statistics, settings, CPU, memory_format=layout, **more))
+            made.append(Streaming(split, settings, DatasetSettings(num_workers=workers), CPU, layout))
         return made[-1]
 
     yield of
@@ -350,14 +351,14 @@ def test_runs_of_a_sweep_share_what_was_read_and_others_do_not(monkeypatch):
         read.append(1)
         return numbered_source()
 
-    first = reuse({"a": 1}, reader)
-    assert reuse({"a": 1}, reader) is first
-    assert reuse({"a": 2}, reader) is not first
+    first = cached_source({"a": 1}, reader)
+    assert cached_source({"a": 1}, reader) is first
+    assert cached_source({"a": 2}, reader) is not first
     assert len(read) == 2
-    forget()
-    reuse({"a": 2}, reader)
+    clear_source_cache()
+    cached_source({"a": 2}, reader)
     assert len(read) == 3
-    forget()
+    clear_source_cache()
 
 
 def test_what_was_prepared_is_made_anew_for_another_shape_only():
@@ -394,13 +395,13 @@ def test_an_initial_function_is_known_again_by_its_code_and_arguments():
 @pytest.mark.parametrize(("size", "kept_size"), [(224, 235), (32, 32)])
 def test_a_pretrained_model_gets_the_images_that_it_was_made_with(size, kept_size):
     """resnet50.a1_in1k: ImageNet's statistics, bicubic, crop_pct 0.95; of small images nothing is cut away."""
-    dataset = {"_target_": "iolaus.data.sources.synthetic", "size": 8, "mean": [0.1], "std": [0.1], "image_size": size}
-    model = {"_target_": "iolaus.models.timm.build", "name": "resnet50.a1_in1k", "pretrained": True}
-    _, settings, shape = build_source({"dataset": dataset, "model": model})
-    assert (settings.mean, settings.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
-    assert shape == ImageShape(3, size, kept_size, "bicubic")
-    _, settings, shape = build_source({"dataset": dataset, "model": {**model, "pretrained": False}})
-    assert (settings.mean, shape) == ([0.1], ImageShape(3, size, size))
+    dataset = ["dataset=synthetic", "dataset.size=8", "dataset.mean=[0.1]", "dataset.std=[0.1]"]
+    model = ["model=timm", "model.name=resnet50.a1_in1k", f"dataset.image_size={size}"]
+    pretrained = read_inputs(checked_config(*dataset, *model, "model.pretrained=true"))
+    assert (pretrained.settings.mean, pretrained.settings.std) == ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    assert pretrained.shape == ImageShape(3, size, kept_size, "bicubic")
+    fresh = read_inputs(checked_config(*dataset, *model))
+    assert (fresh.settings.mean, fresh.shape) == ([0.1], ImageShape(3, size, size))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -410,14 +411,30 @@ def test_a_gpu_gets_the_batches_that_a_cpu_gets(make, workers):
     expected = make(split, augmentation=Augmentation())
     if workers is None:
         twice = torch.cat([split.images, split.images]).to(gpu)
-        on_gpu = Resident(twice, split.targets.repeat(2), ImageShape(3, 8, 8), STATISTICS,
-                          indices=torch.arange(23, 46), augmentation=Augmentation())  # fmt: skip
+        on_gpu = Resident(twice, split.targets.repeat(2), expected.settings, torch.arange(23, 46))
     else:
-        on_gpu = Streaming(split, ImageShape(3, 8, 8), STATISTICS, DatasetSettings(num_workers=workers), gpu,
-                           augmentation=Augmentation())  # fmt: skip
+        on_gpu = Streaming(split, expected.settings, DatasetSettings(num_workers=workers), gpu)
     for train in (True, False):
         moved = [(images.cpu(), targets.cpu()) for images, targets in on_gpu.batches(5, 1, train)]
         for (one, targets), (other, others) in zip(moved, expected.batches(5, 1, train), strict=True):
             torch.testing.assert_close(one, other)
             assert torch.equal(targets, others)
     on_gpu.close()
+
+
+@pytest.mark.parametrize(("train", "images"), [(True, 2), (False, 1)])
+def test_the_only_readable_image_of_a_batch_comes_twice_in_training(train, images):
+    """BatchNorm has no variance of one image; the mean gradient of two equal ones is that of one."""
+
+    class OneReadable:
+        def __getitem__(self, index):
+            if index:
+                raise OSError("broken")
+            return Image.new("RGB", (8, 8), (9, 9, 9)), 0
+
+    split = Split(LazyImages(OneReadable(), range(3)), torch.tensor([2, 0, 1]))
+    dataset = DatasetSettings(num_workers=0, on_bad_image="skip")
+    data = Streaming(split, EpochSettings(ImageShape(3, 8, 8), LEVELS), dataset, CPU)
+    ((read, targets),) = data.batches(3, 0, train)
+    assert (read.shape[0], targets.tolist()) == (images, [2] * images)
+    assert numbers([(read, targets)]) == [9] * images

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from iolaus.data import cache
-from iolaus.data.cache import cached, key_of
+from iolaus.data.cache import cache_key, read_through_cache
 from iolaus.data.reading import read_all
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import image_folder
@@ -40,7 +40,7 @@ def files(folder):
 
 def test_the_second_time_no_image_is_read(photos, tmp_path, monkeypatch):
     expected, all_good = read_all(photos, SHAPE, SETTINGS)
-    made, readable = cached(photos, SHAPE, SETTINGS, tmp_path / "cache")
+    made, readable = read_through_cache(photos, SHAPE, SETTINGS, tmp_path / "cache")
     assert torch.equal(made, expected)
     assert torch.equal(readable, all_good)
 
@@ -48,57 +48,57 @@ def test_the_second_time_no_image_is_read(photos, tmp_path, monkeypatch):
         raise AssertionError("an image was read")
 
     monkeypatch.setattr(cache, "read_all", refuse)
-    again, readable = cached(photos, SHAPE, SETTINGS, tmp_path / "cache")
+    again, readable = read_through_cache(photos, SHAPE, SETTINGS, tmp_path / "cache")
     assert torch.equal(again, expected)
     assert readable.all()
 
 
 def test_what_is_written_into_the_images_does_not_reach_the_file(photos, tmp_path):
-    cached(photos, SHAPE, SETTINGS, tmp_path)
-    made, _ = cached(photos, SHAPE, SETTINGS, tmp_path)
+    read_through_cache(photos, SHAPE, SETTINGS, tmp_path)
+    made, _ = read_through_cache(photos, SHAPE, SETTINGS, tmp_path)
     before = made.clone()
     made.zero_()
-    assert torch.equal(cached(photos, SHAPE, SETTINGS, tmp_path)[0], before)
+    assert torch.equal(read_through_cache(photos, SHAPE, SETTINGS, tmp_path)[0], before)
 
 
 def test_every_cause_of_other_images_makes_another_key(photos, monkeypatch):
     shapes = [SHAPE, ImageShape(1, 8, 8), ImageShape(3, 8, 9), ImageShape(3, 8, 8, "bicubic"),
               ImageShape(3, 8, 8, initial=brighter), ImageShape(3, 8, 8, initial=torch.nn.Identity())]  # fmt: skip
-    keys = [key_of(photos, shape, SETTINGS) for shape in shapes]
-    keys.append(key_of(photos, SHAPE, DatasetSettings(on_bad_image="skip")))
-    keys.append(key_of(photos.take(torch.tensor([0, 1])), SHAPE, SETTINGS))
+    keys = [cache_key(photos, shape, SETTINGS) for shape in shapes]
+    keys.append(cache_key(photos, SHAPE, DatasetSettings(on_bad_image="skip")))
+    keys.append(cache_key(photos.take(torch.tensor([0, 1])), SHAPE, SETTINGS))
     path = photos.name(0)
     os.utime(path, (1, 1))
-    keys.append(key_of(photos, SHAPE, SETTINGS))
-    monkeypatch.setattr("iolaus.hardware.version", lambda package: "0")
-    keys.append(key_of(photos, SHAPE, SETTINGS))
+    keys.append(cache_key(photos, SHAPE, SETTINGS))
+    monkeypatch.setattr("iolaus.machine.hardware.version", lambda package: "0")
+    keys.append(cache_key(photos, SHAPE, SETTINGS))
     assert len(set(keys)) == len(keys)
 
 
 def test_the_arguments_of_an_initial_function_are_part_of_the_key(photos):
     few, many = (ImageShape(3, 8, 8, initial=partial(brighter, by=by)) for by in (1, 2))
-    assert key_of(photos, few, SETTINGS) != key_of(photos, many, SETTINGS)
+    assert cache_key(photos, few, SETTINGS) != cache_key(photos, many, SETTINGS)
     again = ImageShape(3, 8, 8, initial=partial(brighter, by=1))
-    assert key_of(photos, few, SETTINGS) == key_of(photos, again, SETTINGS)
+    assert cache_key(photos, few, SETTINGS) == cache_key(photos, again, SETTINGS)
 
 
 def test_pixels_in_memory_are_their_own_key():
     images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    before = key_of(images, SHAPE, SETTINGS)
+    before = cache_key(images, SHAPE, SETTINGS)
     images[3, 2, 7, 7] = 1
-    assert key_of(images, SHAPE, SETTINGS) != before
+    assert cache_key(images, SHAPE, SETTINGS) != before
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "empty"])
 def test_a_damaged_file_is_made_anew_with_a_warning(photos, tmp_path, damage, caplog):
-    expected, _ = cached(photos, SHAPE, SETTINGS, tmp_path)
+    expected, _ = read_through_cache(photos, SHAPE, SETTINGS, tmp_path)
     expected = expected.clone()
-    path = tmp_path / f"{key_of(photos, SHAPE, SETTINGS)}.npy"
+    path = tmp_path / f"{cache_key(photos, SHAPE, SETTINGS)}.npy"
     if damage == "other":
         np.save(path, np.zeros((2, 3, 8, 8), dtype=np.uint8))
     else:
         path.write_bytes(path.read_bytes()[: 500 if damage == "cut" else 0])
-    made, _ = cached(photos, SHAPE, SETTINGS, tmp_path)
+    made, _ = read_through_cache(photos, SHAPE, SETTINGS, tmp_path)
     assert torch.equal(made, expected)
     assert "made anew" in caplog.text
 
@@ -109,7 +109,7 @@ def test_a_kill_leaves_no_file_that_is_half_full(photos, tmp_path, monkeypatch):
 
     monkeypatch.setattr(cache, "read_all", killed)
     with pytest.raises(KeyboardInterrupt):
-        cached(photos, SHAPE, SETTINGS, tmp_path / "cache")
+        read_through_cache(photos, SHAPE, SETTINGS, tmp_path / "cache")
     assert files(tmp_path / "cache") == []
 
 
@@ -118,13 +118,13 @@ def test_skipped_images_are_known_from_the_cache_too(photos, tmp_path):
         file.truncate(60)
     skip = DatasetSettings(on_bad_image="skip")
     for _ in range(2):
-        _, readable = cached(photos, SHAPE, skip, tmp_path / "cache")
+        _, readable = read_through_cache(photos, SHAPE, skip, tmp_path / "cache")
         assert readable.tolist() == [k != 3 for k in range(len(photos))]
 
 
 def make_cache(photos, folder, start):
     start.wait()
-    made, _ = cached(photos, SHAPE, SETTINGS, folder)
+    made, _ = read_through_cache(photos, SHAPE, SETTINGS, folder)
     assert torch.equal(made, read_all(photos, SHAPE, SETTINGS)[0])
 
 

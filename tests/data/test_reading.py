@@ -10,7 +10,7 @@ from PIL import Image
 from iolaus.data.reading import read_all, worker_count
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import image_folder
-from iolaus.data.splits import BrokenImage
+from iolaus.data.split import BrokenImage
 from iolaus.settings import DatasetSettings
 
 pytestmark = [
@@ -50,7 +50,7 @@ def test_skipped_images_leave_the_others_in_their_places(broken, workers, caplog
     made, readable = read_all(images, ImageShape(3, 8, 8), DatasetSettings(on_bad_image="skip", num_workers=workers))
     assert readable.nonzero().flatten().tolist() == good
     for k in good:
-        assert torch.equal(made[k], ImageShape(3, 8, 8).bring(images[k])[0])
+        assert torch.equal(made[k], ImageShape(3, 8, 8).preprocess(images[k])[0])
     assert caplog.text.count("skipped: can't read image ") == len(images) - len(good)
 
 
@@ -106,7 +106,7 @@ def own_package(tmp_path, monkeypatch):
         "def broken(image):\n    raise KeyError('nothing')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setenv("IOLAUS_ALLOW", "my_images.*")
+    monkeypatch.setattr("iolaus.trust.targets.ALLOWED", ("my_images.*",))
 
 
 TINY = ("dataset=synthetic", "dataset.size=8", "dataset.train_count=60", "dataset.test_count=20", "trainer.epochs=1",

@@ -1,6 +1,7 @@
 """timm's models with the small stem: against torchvision, a written-out network and published counts."""
 
 import logging
+import re
 
 import pytest
 import timm
@@ -178,3 +179,75 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_download(tmp_path, mo
         build("test_resnet", 10, pretrained=True)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_without_a_network_missing_weights_are_told_at_once(tmp_path, monkeypatch, capfd):
+    """The hub's own attempts take a minute and 48 lines. A port that nobody listens at stands for the network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    with pytest.raises(ValueError, match=r"no network; .*huggingface\.co/timm/test_resnet.*model\.weights=FILE"):
+        build("test_resnet", 10, pretrained=True)
+    assert capfd.readouterr().err == ""
+
+
+def test_weights_are_looked_for_in_the_cache_then_over_the_network_or_its_proxy(tmp_path, monkeypatch):
+    import socket
+
+    from iolaus.models.hub import answers, has_weights
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    cfg = timm.get_pretrained_cfg("test_resnet")
+    assert not has_weights(cfg)
+    file = tmp_path / "models--timm--test_resnet.r160_in1k/snapshots/main/model.safetensors"
+    file.parent.mkdir(parents=True)
+    file.touch()
+    assert has_weights(cfg)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert answers(f"http://127.0.0.1:{port}")
+        monkeypatch.setenv("https_proxy", f"http://127.0.0.1:{port}")
+        assert answers("https://no.such.host.invalid")
+    monkeypatch.delenv("https_proxy")
+    assert not answers("https://no.such.host.invalid")
+
+
+# ---- sizes and memory ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "size"), [("halonet26t", 100), ("xcit_nano_12_p16_224", 100)])
+def test_a_family_that_cannot_take_a_size_says_which_sizes_fit(command, name, size):
+    outcome = command("dataset=synthetic", "dataset.train_count=40", "dataset.test_count=10", "model=timm",
+                      f"model.name={name}", f"model.image_size={size}", "tracker=none")  # fmt: skip
+    assert outcome.status == 2
+    (line,) = outcome.err.strip().splitlines()
+    assert line.startswith("iolaus: model")
+    assert f"{size}" in line
+    assert "AssertionError" not in line
+    sizes = [int(word) for word in re.findall(r"\d+", line.partition("that fit: ")[2])]
+    assert sizes
+    with torch.device("meta"):
+        for fitting in sizes:
+            model = build(name, num_classes=2, image_size=fitting)
+            assert model(torch.zeros(2, 3, fitting, fitting)).shape == (2, 2)
+
+
+def test_gradient_checkpointing_gives_the_same_gradients():
+    gradients = []
+    for checkpoints in (False, True):
+        torch.manual_seed(0)
+        model = build("resnet18", num_classes=3, grad_checkpointing=checkpoints).eval()
+        assert model.grad_checkpointing == checkpoints
+        model(torch.ones(2, 3, 32, 32)).sum().backward()
+        gradients.append([p.grad for p in model.parameters()])
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*gradients, strict=True))
+
+
+def test_a_model_without_gradient_checkpointing_says_so():
+    with pytest.raises(ValueError, match="grad_checkpointing=true: timm's vgg11"):
+        build("vgg11", num_classes=3, grad_checkpointing=True)

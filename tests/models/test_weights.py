@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from iolaus import checkpoint
+from iolaus.files import checkpoint
 from iolaus.models.cnn import CNN
 from iolaus.models.mlp import MLP
 from iolaus.models.timm import build
@@ -247,7 +247,8 @@ MISFITS = {
     "missing": (lambda s: s.pop("stages.1.0.weight"), "it lacks stages.1.0.weight"),
     "several missing": (lambda s: [s.pop(f"stages.1.{i}.weight") for i in (0, 1, 3)],
                         "it lacks stages.1.0.weight (and 2 more)"),
-    "unexpected": (lambda s: s.update({"fc1.weight": torch.ones(1)}), "it has fc1.weight, which the model has not"),
+    "unexpected": (lambda s: s.update({"fc1.weight": torch.ones(1)}),
+                   "it has fc1.weight, which the model does not have"),
     "all three": (lambda s: s.update({"fc1.weight": s.pop("stages.1.0.weight"), "stages.0.1.bias": torch.ones(5)}),
                   "stages.0.1.bias is (5,) there and (4,) here (and 2 more differences)"),
 }  # fmt: skip

@@ -1,1 +1,1 @@
-"""Augmentation of whole batches, on the device, as functions of numbers drawn beforehand."""
+"""Augmentation of whole batches on the device, by functions of the batch and of numbers drawn beforehand."""

@@ -1,4 +1,4 @@
-"""Colour jitter of whole batches: brightness, contrast, saturation and hue, in an order of each image's own.
+"""Colour jitter of whole batches: brightness, contrast, saturation and hue, in a random order for each image.
 
 The semantics are those of `torchvision.transforms.v2.ColorJitter` on float images.
 """
@@ -6,8 +6,9 @@ The semantics are those of `torchvision.transforms.v2.ColorJitter` on float imag
 import torch
 from torch import Tensor
 
+from iolaus.images import TORCHVISION_LUMA
+
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-LUMA = (0.2989, 0.587, 0.114)  # of red, green and blue, rounded as torchvision rounds them (ITU-R BT.601)
 
 
 def draw_color_jitter(
@@ -46,7 +47,7 @@ def color_jitter(images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
     grey_only = images.shape[1] == 1
     pixels = images.to(torch.float32, memory_format=torch.contiguous_format)
     for op, factor in zip(ops, factors, strict=True):
-        _blend(pixels, op, torch.where((op == HUE) | grey_only & (op == SATURATION), 1.0, factor))
+        _adjust(pixels, op, torch.where((op == HUE) | grey_only & (op == SATURATION), 1.0, factor))
         turned = (op == HUE).nonzero().squeeze(1)
         if len(turned) and not grey_only:
             shift = factor[turned].to(images.device, non_blocking=True)
@@ -59,12 +60,13 @@ def luma(images: Tensor) -> Tensor:
     """Grey value of each pixel: (batch, 1 or 3, height, width) to (batch, 1, height, width) float32."""
     if images.shape[1] == 1:
         return images.float()
-    red, green, blue = (channel * weight for channel, weight in zip(images.split(1, dim=1), LUMA, strict=True))
+    channels = torch.split(images, 1, dim=1)
+    red, green, blue = (channel * weight for channel, weight in zip(channels, TORCHVISION_LUMA, strict=True))
     return red.add_(green).add_(blue)
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of RGB images, at the same saturation and value (of the HSV hexcone; Smith 1978).
+    """Turn the hue of RGB images, keeping saturation and value (HSV hexcone; Smith 1978).
 
     images: (batch, 3, height, width) float, ≥ 0, of any scale; shift: (batch,), in turns. Returns new images.
     """
@@ -74,21 +76,21 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     from_green_or_blue = torch.where(high == green, blue - red + 2 * spread, red - green + 4 * spread)
     sector = torch.where(high == red, green - blue, from_green_or_blue) / spread.clamp(min=1e-9)
     sector = (sector + 6 * shift[:, None, None]).remainder_(6)
-    # how far red, green and blue stand between low and high, along the six sectors of the circle
+    # where red, green and blue lie between low and high, along the six sectors of the circle
     ramps = torch.stack([(sector - 3).abs_() - 1, 2 - (sector - 2).abs_(), 2 - (sector - 4).abs_()], dim=1)
     return ramps.clamp_(0, 1).mul_(spread.unsqueeze(1)).add_(low.unsqueeze(1))
 
 
-def _blend(pixels: Tensor, op: Tensor, factor: Tensor) -> None:
-    """Move each image, in place, between a base (factor 0) and itself (factor 1), or beyond (above 1).
+def _adjust(pixels: Tensor, op: Tensor, factor: Tensor) -> None:
+    """Interpolate, in place, from a base (factor 0) to each image (factor 1), or beyond (above 1).
 
     The base is black for brightness, the mean grey for contrast, the pixel's own grey for saturation.
     """
     shares = torch.stack([factor, (1 - factor) * (op == SATURATION), (1 - factor) * (op == CONTRAST)])
     of_image, of_grey, of_mean = shares[:, :, None, None, None].to(pixels.device, non_blocking=True)
     grey = luma(pixels)
-    # Multiplied and added apart, and the mean taken over whole 64ths, whose sums are exact: neither a fused
-    # multiply-add nor the order of a sum then makes an image's last bit depend on its place in the batch.
+    # Multiply and add are separate operations, and the mean is over whole 64ths, whose sums are exact: so neither a
+    # fused multiply-add nor the order of a sum makes an image's last bit depend on its place in the batch.
     rows = (grey * 64).round_().sum(dim=3, keepdim=True)
     mean = rows.sum(dim=2, keepdim=True, dtype=torch.int64) / (64 * grey[0].numel())
     pixels.mul_(of_image).add_((grey * of_grey).add_(mean * of_mean)).clamp_(0, 255)

@@ -1,4 +1,4 @@
-"""RandomErasing: a random rectangle of an image is blanked (Zhong et al. 2017).
+"""RandomErasing: blank a random rectangle of an image (Zhong et al. 2017).
 
 The distribution is that of torchvision.transforms.v2.RandomErasing.
 """
@@ -17,13 +17,13 @@ def draw_erasing(
     ratio: tuple[float, float],
     generator: torch.Generator,
 ) -> Tensor:
-    """Draw for `count` images of size × size pixels what to erase.
+    """Draw the rectangles to erase from `count` images of size × size pixels.
 
-    probability: that an image loses a rectangle; scale: range of its area, as a fraction of the image's (uniform);
-    ratio: range of its height / width (log-uniform). The first of ten tries that is smaller than the image in both
-    directions is taken; where none is, nothing is erased.
-    Returns (count, 4) int16 on the CPU: top, left, height, width in pixels; an empty rectangle where nothing is erased.
-    Raises ValueError for a probability outside [0, 1] or a range that is none.
+    probability: of an image to lose a rectangle; scale: range of its area, as a fraction of the image's (uniform);
+    ratio: range of its height / width (log-uniform). It is the first of ten tries that is smaller than the image in
+    both directions; if all ten fail, nothing is erased.
+    Returns (count, 4) int16 on the CPU: top, left, height, width in pixels; an empty rectangle erases nothing.
+    Raises ValueError for a probability outside [0, 1] or an invalid range.
     """
     if not 0 <= probability <= 1:
         raise ValueError(f"probability={probability}: must be a probability, 0 to 1")
@@ -35,7 +35,7 @@ def draw_erasing(
 
 
 def erase(images: Tensor, drawn: Tensor) -> Tensor:
-    """Set each image's rectangle to 0, in place: of normalised images that is the dataset's mean colour.
+    """Set each image's rectangle to 0, in place: for normalised images that is the dataset's mean colour.
 
     images: (batch, channels, size, size), any floating dtype, finite; drawn: (batch, 4) of `draw_erasing`, on the
     same device. Returns `images`.
@@ -48,7 +48,7 @@ def erase(images: Tensor, drawn: Tensor) -> Tensor:
     rows = ((rows < top) | (rows >= top + tall)).to(images.dtype)
     columns = ((columns < left) | (columns >= left + wide)).to(images.dtype)
     if images.is_contiguous(memory_format=torch.channels_last):
-        # A pixel's channels lie together: a row of them is width × channels numbers, and the product vectorises
+        # A pixel's channels are adjacent: a row is width × channels numbers, and the product vectorises
         columns = columns.repeat_interleave(channels, dim=1)
         images.permute(0, 2, 3, 1).flatten(2).mul_(torch.maximum(rows[:, :, None], columns[:, None]))
     else:

@@ -1,27 +1,55 @@
 """Mixup and cutmix: a batch is mixed with itself, moved on by one place."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-class Mixed(NamedTuple):
-    """The targets of a mixed batch: `share` of each image (a fraction) belongs to `targets`, the rest to `partners`."""
+@dataclass(frozen=True)
+class Mixed:
+    """The targets of a mixed batch: `share` of each image (a fraction) belongs to `targets`, the rest to `partners`.
+
+    targets, partners: (batch,) int64. A slice takes a part of the batch.
+    """
 
     targets: Tensor
     partners: Tensor
     share: float
 
+    def __getitem__(self, part: slice) -> "Mixed":
+        return Mixed(self.targets[part], self.partners[part], self.share)
+
+
+Targets = Tensor | Mixed
+
+
+def weigh(value_of: Callable[..., Tensor], targets: Targets, *others: Targets) -> Tensor:
+    """`value_of(targets)`; for a mixed batch the mean over both classes of its images, weighted by their shares.
+
+    others: further arguments of value_of, mixed as the targets are.
+    """
+    if isinstance(targets, Mixed):
+        all_mixed = [targets, *(other for other in others if isinstance(other, Mixed))]
+        first, second = ([getattr(mixed, which) for mixed in all_mixed] for which in ("targets", "partners"))
+        return targets.share * value_of(*first) + (1 - targets.share) * value_of(*second)
+    return value_of(targets, *others)
+
+
+def count_correct(logits: Tensor, targets: Targets) -> Tensor:
+    """The number of images recognised; a mixed image counts by the share of the class that was predicted."""
+    preds = logits.argmax(dim=1)
+    return weigh(lambda classes: (preds == classes).sum(), targets)
+
 
 @dataclass(frozen=True)
 class Mix:
-    """Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019), of which one is drawn for each batch where both are on.
+    """Mixup (Zhang et al. 2018) and cutmix (Yun et al. 2019); with both on, each batch draws one of the two.
 
-    mixup_alpha, cutmix_alpha: of the Beta(α, α) that the share λ is drawn from, one for the batch; 0 is off.
-    mix_probability: with which a batch is mixed at all.
+    mixup_alpha, cutmix_alpha: α of the Beta(α, α) from which a batch's share λ is drawn; 0 is off.
+    mix_probability: the probability that a batch is mixed at all.
     """
 
     mixup_alpha: float = 0.0
@@ -31,7 +59,7 @@ class Mix:
     def __bool__(self) -> bool:
         return max(self.mixup_alpha, self.cutmix_alpha) > 0 and self.mix_probability > 0
 
-    def __call__(self, images: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, "Tensor | Mixed"]:
+    def __call__(self, images: Tensor, targets: Tensor, seed: int) -> tuple[Tensor, Targets]:
         """Mix a batch as `seed` says. images: (batch, channels, height, width) float, targets: (batch,) int64."""
         random = np.random.default_rng(seed)
         if random.random() >= self.mix_probability:

@@ -1,8 +1,8 @@
-"""What happens to training images, in one place: the group `augmentation`.
+"""All augmentations of training images: the group `augmentation`.
 
-All that is random for an image in an epoch is drawn beforehand, on the CPU, from `(seed, epoch)`: it depends neither
-on the batch size nor on the device, nor on the number of processes that read the images. λ of mixup and cutmix is one
-number for a batch, drawn from `(seed, epoch, batch)`.
+All random numbers for an image in an epoch are drawn beforehand, on the CPU, from `(seed, epoch)`: they depend neither
+on the batch size, nor on the device, nor on the number of reading processes. λ of mixup and cutmix is one number for a
+batch, drawn from `(seed, epoch, batch)`.
 """
 
 from collections.abc import Callable
@@ -15,27 +15,27 @@ from torch import Tensor
 from iolaus.augment import color, erasing, policies, resized_crop
 from iolaus.augment.crop import crop_and_flip
 from iolaus.augment.mix import Mix
-from iolaus.data.shape import as_uint8
+from iolaus.images import as_uint8
 from iolaus.seeds import seed_sample
 
 Draws = dict[str, Tensor]  # one row for each image, on the CPU
-ERASED = (0.02, 0.33), (0.3, 3.3)  # smallest and largest area and aspect of an erased rectangle, the paper's
+ERASING_SCALE, ERASING_RATIO = (0.02, 0.33), (0.3, 3.3)  # the paper's ranges of area and aspect of the rectangle
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Settings of every augmentation; 0, null or none is off. Off is also what `conf/augmentation/none.yaml` has.
+    """Settings of every augmentation; 0, null or none switches one off.
 
-    crop_padding: pixels of zeros on each side before a random crop; null is an eighth of the image (4 at 32 × 32), and
-    none where images are kept larger than the model takes them (dataset.crop_fraction) or `scale` is given.
-    flip: probability of a mirror image, used only where that keeps the class (dataset.mirror).
+    crop_padding: pixels of zeros on each side before a random crop; null is an eighth of the image (4 at 32 × 32), or
+    none if images are kept larger than the model takes them (dataset.crop_fraction) or `scale` is given.
+    flip: probability of a mirror image; 0 if that changes the class (dataset.mirror).
     scale, ratio: smallest and largest area (fraction of the image) and aspect of a random resized crop.
     policy: trivial_augment (Müller & Hutter 2021) or rand_augment (Cubuk et al. 2019) with `num_ops` ops of
     `magnitude` (0 to 30). brightness, contrast, saturation, hue: strengths of a color jitter, as torchvision's.
     erasing: probability of a rectangle in the dataset's mean color (Zhong et al. 2017).
     mixup_alpha, cutmix_alpha, mix_probability: see `iolaus.augment.mix.Mix`.
-    transform: a function of one's own, applied image by image: (channels, height, width) uint8 in; uint8 or floats
-    in [0, 1] of the same shape out. Any per-sample transform of torchvision's v2 is one.
+    transform: the user's function, applied image by image: (channels, height, width) uint8 to uint8, or to floats in
+    [0, 1], of the same shape. Any per-sample transform of torchvision's v2 will do.
     Raises ValueError for a value out of its range.
     """
 
@@ -80,7 +80,7 @@ class Augmentation:
 
     @property
     def reads(self) -> bool:
-        """Whether there is a part of it for the processes that read the images (see `read`)."""
+        """Whether the processes that read images have a part of it to do (see `read`)."""
         return self.scale is not None or self.transform is not None
 
     @property
@@ -88,13 +88,13 @@ class Augmentation:
         return max(self.brightness, self.contrast, self.saturation, self.hue) > 0
 
     def padding(self, kept_size: int, size: int) -> int:
-        """Pixels that the images are padded with before the crop."""
+        """The padding before the crop, in pixels."""
         if self.crop_padding is not None:
             return self.crop_padding
         return max(1, size // 8) if kept_size == size and self.scale is None else 0
 
     def draw(self, count: int, kept_size: int, size: int, generator: torch.Generator) -> Draws:
-        """Draw for `count` images that are kept at `kept_size` pixels, of which the model takes `size`."""
+        """Draw for `count` images that are kept at `kept_size` pixels; the model takes `size` of these."""
         drawn: Draws = {}
         if self.scale is not None:
             drawn["box"] = resized_crop.draw_boxes(count, self.scale, self.ratio, generator)
@@ -106,25 +106,29 @@ class Augmentation:
             flips = torch.rand(count, 1, generator=generator) < flip
             drawn["crop"] = torch.cat([top_left, flips.long()], dim=1)
         if self.policy == "trivial_augment":
-            drawn |= _named("policy", policies.draw_trivial_augment(count, generator))
+            drawn |= _add_prefix("policy", policies.draw_trivial_augment(count, generator))
         elif self.policy == "rand_augment":
             ops = policies.draw_rand_augment(count, (size, size), generator, self.num_ops, self.magnitude)
-            drawn |= _named("policy", ops)
+            drawn |= _add_prefix("policy", ops)
         if self.jitters:
             strengths = (self.brightness, self.contrast, self.saturation, self.hue)
-            drawn |= _named("jitter", color.draw_color_jitter(count, *strengths, generator))
+            drawn |= _add_prefix("jitter", color.draw_color_jitter(count, *strengths, generator))
         if self.erasing:
-            drawn["erasing"] = erasing.draw_erasing(count, size, self.erasing, *ERASED, generator)
+            drawn["erasing"] = erasing.draw_erasing(count, size, self.erasing, ERASING_SCALE, ERASING_RATIO, generator)
         return drawn
 
-    def read(self, images: Tensor, drawn: Draws, size: int, seeds: list[int]) -> Tensor:
-        """The first part, which streaming lets the reading processes do: resized crop, then the user's own transform.
+    def boxes(self, drawn: Draws, height: int, width: int) -> Tensor:
+        """The boxes of the resized crops (`scale`) in images of this size: see `resized_crop.boxes`."""
+        return resized_crop.boxes(drawn["box"], height, width, self.ratio)
 
-        images: (batch, channels, height, width) uint8; seeds: one for each image. Returns uint8.
+    def read(self, images: Tensor, boxes: Tensor | None, size: int, seeds: list[int]) -> Tensor:
+        """The first part, which streaming leaves to the reading processes: resized crop, then the user's transform.
+
+        images: (batch, channels, height, width) uint8; boxes: their crops in pixels; seeds: one for each image.
+        Returns uint8.
         """
-        if "box" in drawn:
-            found = resized_crop.boxes(drawn["box"], images.shape[-2], images.shape[-1], self.ratio)
-            images = resized_crop.resized_crop(images, found.to(images.device, non_blocking=True), size)
+        if boxes is not None:
+            images = resized_crop.resized_crop(images, boxes.to(images.device, non_blocking=True), size)
         return images if self.transform is None else per_sample(self.transform, images, seeds)
 
     def apply(self, images: Tensor, drawn: Draws, size: int) -> Tensor:
@@ -132,32 +136,32 @@ class Augmentation:
         if "crop" in drawn:
             crop = drawn["crop"].to(images.device, non_blocking=True)
             images = crop_and_flip(images, crop, self.padding(images.shape[-1], size), size)
-        if ops := _part("policy", drawn):
+        if ops := _select("policy", drawn):
             images = policies.apply_ops(images, ops)
-        factors = _part("jitter", drawn)
+        factors = _select("jitter", drawn)
         return color.color_jitter(images, factors) if factors else images
 
     def erase(self, images: Tensor, drawn: Draws) -> Tensor:
-        """The last part, in place, on normalised floats, of which 0 is the mean color."""
+        """The last part, in place, on normalised floats, where 0 is the mean color."""
         if "erasing" in drawn:
             erasing.erase(images, drawn["erasing"].to(images.device, non_blocking=True))
         return images
 
 
-def _named(stage: str, drawn: Draws) -> Draws:
+def _add_prefix(stage: str, drawn: Draws) -> Draws:
     return {f"{stage}/{name}": values for name, values in drawn.items()}
 
 
-def _part(stage: str, drawn: Draws) -> Draws:
-    """What a stage of several tensors has drawn."""
+def _select(stage: str, drawn: Draws) -> Draws:
+    """The draws of a stage with several tensors."""
     return {name.removeprefix(f"{stage}/"): values for name, values in drawn.items() if name.startswith(f"{stage}/")}
 
 
-def per_sample(transform: Callable[[Tensor], Any], images: Tensor, seeds: list[int]) -> Tensor:
-    """Apply a transform to one image at a time, each with the global random generators seeded anew.
+def per_sample(transform: Callable[[Tensor], object], images: Tensor, seeds: list[int]) -> Tensor:
+    """Apply a transform to one image at a time, and seed the global random generators before each.
 
-    torchvision's v2 draws once for all that it is given: a batch would be one draw for all of its images.
-    Raises ValueError when the transform does not keep an image's shape.
+    torchvision's v2 draws once for all images that it gets, so it can't take a batch. Raises ValueError when the
+    transform changes an image's shape.
     """
     made = []
     for image, seed in zip(images, seeds, strict=True):
@@ -165,13 +169,15 @@ def per_sample(transform: Callable[[Tensor], Any], images: Tensor, seeds: list[i
         result = transform(image)
         if not isinstance(result, Tensor) or result.shape != image.shape:
             got = "x".join(map(str, result.shape)) if isinstance(result, Tensor) else type(result).__name__
-            raise ValueError(f"transform={name_of(transform)}: gives {got} for an image of "
-                             f"{'x'.join(map(str, image.shape))}; must keep the shape")  # fmt: skip
+            given = "x".join(map(str, image.shape))
+            raise ValueError(
+                f"transform={name_of(transform)}: gives {got} for an image of {given}; must keep the shape"
+            )
         made.append(as_uint8(result))
     return torch.stack(made)
 
 
-def name_of(function: Any) -> str:
-    """How a person knows a function or object."""
+def name_of(function: object) -> str:
+    """The name under which the user knows a function or object."""
     function = getattr(function, "func", function)
     return str(getattr(function, "__name__", None) or type(function).__name__)

@@ -1,6 +1,6 @@
-"""TrivialAugmentWide and RandAugment on whole batches: an op and a magnitude drawn for each image.
+"""TrivialAugmentWide and RandAugment on whole batches: each image draws its op and magnitude.
 
-The ops, their ranges and their results are those of `torchvision.transforms.v2` on uint8 images, with
+The ops, their ranges and their results equal those of `torchvision.transforms.v2` on uint8 images, with
 nearest-neighbour interpolation and a black fill.
 """
 
@@ -20,16 +20,16 @@ SIGNED = OPS[1:10]
 
 
 def draw_trivial_augment(count: int, generator: torch.Generator, bins: int = 31) -> dict[str, Tensor]:
-    """Draw TrivialAugmentWide (Müller & Hutter 2021) for `count` images: one op each, its strength in any of `bins`.
+    """Draw TrivialAugmentWide (Müller & Hutter 2021) for `count` images: one op each, its magnitude in any of `bins`.
 
     Returns `op` (count, 1) int64, an index into OPS, and `magnitude` (count, 1) float32, both on the CPU. Magnitudes
     are: slope (shear), pixels (translation), degrees counter-clockwise (rotation), factor − 1 (brightness, color,
-    contrast, sharpness), bits kept (posterize), level from which on pixels are inverted (solarize); the first three
-    groups have a random sign. Raises ValueError for fewer than two bins.
+    contrast, sharpness), number of bits that stay (posterize), lowest level that is inverted (solarize). All but the
+    last two have a random sign. Raises ValueError for fewer than two bins.
     """
     table = _magnitudes(bins, shear=0.99, across=32.0, down=32.0, rotation=135.0, blend=0.99, bits_lost=6)
     op = torch.randint(len(OPS), (count, 1), generator=generator)
-    return _signed(op, table[op, torch.randint(bins, (count, 1), generator=generator)], generator)
+    return _flip_signs(op, table[op, torch.randint(bins, (count, 1), generator=generator)], generator)
 
 
 def draw_rand_augment(
@@ -40,9 +40,9 @@ def draw_rand_augment(
     magnitude: int = 9,
     bins: int = 31,
 ) -> dict[str, Tensor]:
-    """Draw RandAugment (Cubuk et al. 2019) for `count` images: `num_ops` ops, all of strength `magnitude` of `bins`.
+    """Draw RandAugment (Cubuk et al. 2019) for `count` images: `num_ops` ops each, all of bin `magnitude` of `bins`.
 
-    image_size: (height, width) in pixels, of which translations are fractions.
+    image_size: (height, width) in pixels; translations are fractions of it.
     Returns `op` and `magnitude` as `draw_trivial_augment` does, (count, num_ops) each, in the order of application.
     Raises ValueError for a negative num_ops, fewer than two bins, or a magnitude outside [0, bins − 1].
     """
@@ -54,20 +54,18 @@ def draw_rand_augment(
     if not 0 <= magnitude < bins:
         raise ValueError(f"magnitude={magnitude}: must be 0 to {bins - 1}, one of bins={bins}")
     op = torch.randint(len(OPS), (count, num_ops), generator=generator)
-    return _signed(op, table[op, magnitude], generator)
+    return _flip_signs(op, table[op, magnitude], generator)
 
 
 def _magnitudes(
     bins: int, shear: float, across: float, down: float, rotation: float, blend: float, bits_lost: int
 ) -> Tensor:
-    """Magnitude of each op in each bin, (ops, bins) float32; 0 for ops that have none."""
+    """The magnitude of each op in each bin, (ops, bins) float32; 0 for ops without a magnitude."""
     if bins < 2:
         raise ValueError(f"bins={bins}: must be 2 or more")
     table = torch.zeros(len(OPS), bins)
-    highest = {
-        "ShearX": shear, "ShearY": shear, "TranslateX": across, "TranslateY": down, "Rotate": rotation,
-        "Brightness": blend, "Color": blend, "Contrast": blend, "Sharpness": blend,
-    }  # fmt: skip
+    highest = {"ShearX": shear, "ShearY": shear, "TranslateX": across, "TranslateY": down, "Rotate": rotation}
+    highest |= dict.fromkeys(("Brightness", "Color", "Contrast", "Sharpness"), blend)
     for name, value in highest.items():
         table[OPS.index(name)] = torch.linspace(0.0, value, bins)
     translations = [OPS.index("TranslateX"), OPS.index("TranslateY")]
@@ -77,7 +75,7 @@ def _magnitudes(
     return table
 
 
-def _signed(op: Tensor, magnitude: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+def _flip_signs(op: Tensor, magnitude: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
     signed = torch.tensor([name in SIGNED for name in OPS])[op]
     negative = torch.randint(2, op.shape, generator=generator).bool()
     return {"op": op, "magnitude": torch.where(signed & negative, -magnitude, magnitude)}
@@ -96,7 +94,7 @@ def apply_ops(images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
 
 
 def _apply_round(images: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
-    # In the order of their ops, the images of each op are a slice: two gathers move the batch there and back.
+    # Sorted by op, the images of each op are a slice: two gathers move the batch there and back.
     op, order = op.sort(stable=True)
     magnitude = magnitude[order]
     ends = torch.bincount(op, minlength=len(OPS)).cumsum(0).tolist()
@@ -116,7 +114,7 @@ def _apply_round(images: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _inverse_matrices(op: Tensor, magnitude: Tensor, height: int, width: int) -> Tensor:
-    """Where each pixel of the moved image comes from: (batch, 2, 3) float32, rows of x and y, on the CPU.
+    """The source coordinates of each pixel of the moved image: (batch, 2, 3) float32, rows of x and y, on the CPU.
 
     Coordinates are in pixels from the image's centre, x to the right and y down. Shears leave the top (ShearX) or
     left (ShearY) edge where it is.
@@ -130,7 +128,7 @@ def _inverse_matrices(op: Tensor, magnitude: Tensor, height: int, width: int) ->
 
 
 def affine_nearest(images: Tensor, matrices: Tensor) -> Tensor:
-    """Move each image by its own affine map: the nearest pixel to where each comes from, or 0 outside the image.
+    """Move each image by its own affine map: each pixel is the nearest one to its source, or 0 outside the image.
 
     images: (batch, channels, height, width) uint8, of up to 2²⁴ pixels each; matrices: (batch, 2, 3) float32, rows
     (a, b, c) of the source coordinates x' and y' = a·x + b·y + c, in pixels from the centre. Returns new images.
@@ -140,7 +138,7 @@ def affine_nearest(images: Tensor, matrices: Tensor) -> Tensor:
     x = torch.arange(width, device=images.device) - (width - 1) / 2
     y = torch.arange(height, device=images.device)[:, None] - (height - 1) / 2
     a, b, c = matrices[..., None, None].unbind(dim=2)
-    # Sums in this order, not a matrix product: that may round an image differently in another batch.
+    # Sums in this order, not a matrix product, which may round an image differently in another batch.
     column, row = (a * x + (b * y + c)).unbind(dim=1)
     column, row = (column + (width - 1) / 2).round_(), (row + (height - 1) / 2).round_()
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
@@ -150,7 +148,7 @@ def affine_nearest(images: Tensor, matrices: Tensor) -> Tensor:
 
 
 def _blend(image: Tensor, base: Tensor, magnitude: Tensor) -> Tensor:
-    """Base + (1 + magnitude) × (image − base), cut to whole levels as torchvision cuts them: towards 0."""
+    """Base + (1 + magnitude) × (image − base), rounded towards 0 as in torchvision."""
     return (image - base).mul_(1 + magnitude).add_(base).clamp_(0, 255).to(torch.uint8)
 
 
@@ -164,7 +162,7 @@ def _color(images: Tensor, magnitude: Tensor) -> Tensor:
 
 def _contrast(images: Tensor, magnitude: Tensor) -> Tensor:
     grey = luma(images).floor_()
-    # whole numbers, whose sum has no rounding that an order could change
+    # whole numbers, whose sum is exact in any order
     mean = grey.sum(dim=(1, 2, 3), keepdim=True, dtype=torch.int64) / grey[0].numel()
     return _blend(images, mean, magnitude)
 
@@ -201,7 +199,7 @@ def _autocontrast(images: Tensor, magnitude: Tensor) -> Tensor:
 
 
 def _equalize(images: Tensor, magnitude: Tensor) -> Tensor:
-    """Spread each channel's levels to equal counts, by the rule of Pillow's `ImageOps.equalize`."""
+    """Spread each channel's levels to equal counts, as Pillow's `ImageOps.equalize` does."""
     levels = images.flatten(2).long()
     counts = torch.zeros(*levels.shape[:2], 256, dtype=torch.int32, device=images.device)
     counts.scatter_add_(2, levels, torch.ones_like(levels, dtype=torch.int32))

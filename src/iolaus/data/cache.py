@@ -1,4 +1,4 @@
-"""Images as they are after the initial step, kept in a file for the next run (`dataset.cache_dir`)."""
+"""A file of images as they are after the initial step, for the next run (`dataset.cache_dir`)."""
 
 import hashlib
 import inspect
@@ -6,39 +6,43 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from iolaus.checkpoint import write_atomically
 from iolaus.data.reading import read_all
 from iolaus.data.shape import ImageShape
-from iolaus.hardware import installed
+from iolaus.data.split import LazyImages
+from iolaus.files.atomic import write_atomically
+from iolaus.machine.hardware import package_versions
+from iolaus.settings import DatasetSettings
 
-log = logging.getLogger("iolaus")
+log = logging.getLogger(__name__)
 
-FORMAT = 1  # to be raised when what `ImageShape.bring` makes of an image changes
+FORMAT = 3  # raise it when ImageShape.preprocess gives other images
 
 
-def cached(images: Any, shape: ImageShape, settings: Any, folder: Path) -> tuple[Tensor, Tensor]:
-    """`read_all(images, shape, settings)`, from a file in `folder` where one was made of the same images before.
+def read_through_cache(
+    images: Tensor | LazyImages, shape: ImageShape, settings: DatasetSettings, folder: Path
+) -> tuple[Tensor, Tensor]:
+    """`read_all(images, shape, settings)`, from a file in `folder` if an earlier run wrote it for the same images.
 
     Returns (n, channels, kept_size, kept_size) uint8, mapped from the file so that only what is used is read, and
-    (n,) bool, False for images that could not be read. The file is written under a name of its process's own and
-    then moved: several processes may make it at once, and a kill leaves none that is half full.
+    (n,) bool, False for unreadable images. Each process writes a temporary file and then moves it: several processes
+    may do so at once, and a killed one leaves no partial file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{key_of(images, shape, settings)}.npy"
+    path = folder / f"{cache_key(images, shape, settings)}.npy"
+    readable_path, side = path.with_suffix(".readable.npy"), shape.kept_size
+    expected = (len(images), shape.channels, side, side)
     try:
         stored = np.load(path, mmap_mode="c")
-        readable = np.load(path.with_suffix(".readable.npy"))
-        expected = (len(images), shape.channels, shape.kept_size, shape.kept_size)
+        readable = np.load(readable_path)
         if stored.shape == expected and len(readable) == len(images):
             log.info("images from %s", path)
             return torch.from_numpy(stored), torch.from_numpy(readable)
-        log.warning("%s is not what it should be: made anew", path)
+        log.warning("%s holds other images than expected: made anew", path)
     except FileNotFoundError:
         pass
     except (OSError, ValueError, EOFError) as error:
@@ -46,39 +50,43 @@ def cached(images: Any, shape: ImageShape, settings: Any, folder: Path) -> tuple
 
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        side = shape.kept_size
-        mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(images), shape.channels, side, side))
+        mapped = np.lib.format.open_memmap(temporary, "w+", np.uint8, expected)
         _, readable_now = read_all(images, shape, settings, into=torch.from_numpy(mapped))
         mapped.flush()
-        write_atomically(path.with_suffix(".readable.npy"), lambda file: np.save(file, readable_now.numpy()))
-        os.replace(temporary, path)  # after the other one, as the images' file says that both are there
+        write_atomically(readable_path, lambda file: np.save(file, readable_now.numpy()))
+        os.replace(temporary, path)  # last, since this file stands for both
     finally:
         temporary.unlink(missing_ok=True)
     log.info("images kept in %s", path)
     return torch.from_numpy(np.load(path, mmap_mode="c")), readable_now
 
 
-def key_of(images: Any, shape: ImageShape, settings: Any) -> str:
+def cache_key(images: Tensor | LazyImages, shape: ImageShape, settings: DatasetSettings) -> str:
     """A hash of all that the stored images depend on: the files or pixels, the shape, the initial step, versions."""
-    about = [FORMAT, shape.channels, shape.kept_size, shape.interpolation, source_of(shape.initial),
-             settings.on_bad_image, installed("torch", "torchvision", "pillow")]  # fmt: skip
+    steps = [FORMAT, shape.channels, shape.kept_size, shape.interpolation, shape.resizing, code_of(shape.initial)]
+    about = [*steps, settings.on_bad_image, package_versions("torch", "torchvision", "pillow")]
+    about += [repr(images.rules)] if isinstance(images, LazyImages) else []
     digest = hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16)
     if isinstance(images, Tensor):
         digest.update(images.contiguous().numpy().data)
         return digest.hexdigest()
+    file_bytes = getattr(images.dataset, "file_bytes", None)  # of a table's pictures: no need to decode them
     for index in range(len(images)):
         name = images.name(index)
         digest.update(f"{name}\n".encode())
+        if file_bytes is not None:
+            digest.update(file_bytes(images.indices[index]))
+            continue
         if os.path.exists(name):
             status = os.stat(name)
             digest.update(f"{status.st_size} {status.st_mtime_ns}\n".encode())
-        else:  # a dataset that keeps its images elsewhere: their pixels are all that can be asked for
+        else:  # the dataset keeps its images elsewhere: only their pixels tell them apart
             digest.update(images[index].contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def source_of(function: Any) -> str | None:
-    """The code of a user's function and its arguments, or an object's own words: another one makes other images."""
+def code_of(function: object) -> str | None:
+    """The source code, arguments and plain attributes of the user's function: if they differ, so may the images."""
     if function is None:
         return None
     inner = getattr(function, "func", function)

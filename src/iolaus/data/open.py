@@ -1,41 +1,51 @@
 """Split a source, bring its images to shape, and place them: on the device, or behind reading processes."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from iolaus.augment.pipeline import Augmentation
-from iolaus.data.cache import cached, source_of
-from iolaus.data.reading import read_all
-from iolaus.data.resident import Normalise, Resident
+from iolaus.data.epoch import Batches, EpochSettings
+from iolaus.data.image_input import ImageInput
+from iolaus.data.prepare import prepare_images, sample_images
+from iolaus.data.reading import ImageReader, verify_images
+from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape, channel_statistics
-from iolaus.data.splits import Photos, Source, Split, stratified
+from iolaus.data.split import LazyImages, Source, Split
+from iolaus.data.stratify import hold_out
 from iolaus.data.streaming import Streaming
-from iolaus.settings import DatasetSettings
+from iolaus.images import PixelRules, is_flat
+from iolaus.settings import DatasetSettings, ModelSettings
 
-# A resident dataset takes at most this part of the memory that is free, of the host and of the device.
+if TYPE_CHECKING:
+    from iolaus.machine.ranks import Alone
+
+# A resident dataset takes at most this fraction of the free memory, of the host and of the device.
 FREE_MEMORY_FRACTION = 0.25
+FLAT_FRACTION = 0.02  # of sampled images; a few empty pictures are nobody's mistake
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
 class Datasets:
     """The three splits, and what a model must know of them.
 
-    sample: a function that gives some evenly spaced training images as the model sees them, not augmented, 2,000 small
-    ones, fewer large ones: (n, channels, size, size) float32 on the CPU. skipped_before: unreadable images, found in
-    advance.
+    sample: gives evenly spaced training images as the model sees them, not augmented: (n, channels, size, size) float32
+    on the CPU, 2,000 small images or fewer large ones. skipped_before: unreadable images found before training.
     """
 
-    train: Any
-    val: Any
-    test: Any
+    train: Batches
+    val: Batches
+    test: Batches
     classes: list[str]
+    input: ImageInput
     shape: ImageShape
     description: str
     selected_on_test: bool
@@ -44,9 +54,17 @@ class Datasets:
 
     @property
     def skipped_images(self) -> int:
-        """How many images could not be read so far and were left out (dataset.on_bad_image=skip)."""
-        streamed = (split for split in (self.train, self.val, self.test) if isinstance(split, Streaming))
-        return self.skipped_before + len(set().union(*(split.reader.skipped for split in streamed)))
+        """The number of unreadable images left out so far (dataset.on_bad_image=skip)."""
+        return self.skipped_before + len(set().union(*(reader.skipped for reader in self._readers())))
+
+    def share_skipped(self, group: "Alone") -> None:
+        """Let every rank know the unreadable images that any has left out; all call it."""
+        for reader in self._readers():
+            reader.skipped = set().union(*group.gather(sorted(reader.skipped)))
+
+    def _readers(self) -> list[ImageReader]:
+        splits = (self.train, self.val, self.test)
+        return [split.reader for split in splits if isinstance(split, Streaming)]
 
     def close(self) -> None:
         """End the processes that read images, if there are any."""
@@ -54,163 +72,127 @@ class Datasets:
             split.close()
 
 
-_opened: dict[str, Source] = {}
+_sources: dict[str, Source] = {}
 
 
-def reuse(node: Mapping[str, Any], read: Callable[[], Source]) -> Source:
-    """`read()`, or what it gave the last time for the same reader: the runs of a sweep share their data."""
+def cached_source(node: Mapping[str, object], read: Callable[[], Source]) -> Source:
+    """`read()`, or its last result if the reader's config is the same: the runs of a sweep share their data."""
     key = json.dumps(node, sort_keys=True)
-    if key not in _opened:
-        forget()
-        _opened[key] = read()
-    return _opened[key]
+    if key not in _sources:
+        clear_source_cache()
+        _sources[key] = read()
+    return _sources[key]
 
 
-def forget() -> None:
-    """Let go of the data that `reuse` has kept."""
-    _opened.clear()
+def clear_source_cache() -> None:
+    """Free the data that `cached_source` keeps."""
+    _sources.clear()
 
 
-def image_shape(source: Source, dataset: DatasetSettings, model: Any, initial: Any) -> ImageShape:
-    """What reaches the model (settings.ModelSettings): what it wants, else what the dataset gives."""
+def image_shape(
+    source: Source, dataset: DatasetSettings, model: ModelSettings, initial: Callable[[Tensor], Tensor] | None
+) -> ImageShape:
+    """The shape of images for a model: the model's settings come before the dataset's, and these before the source."""
     size = max(model.image_size or dataset.image_size or source.image_size, model.min_image_size)
     kept_size = int(size / (dataset.crop_fraction or 1.0) + 1e-6)
-    return ImageShape(model.in_channels or source.channels, size, kept_size, dataset.interpolation, initial)
+    channels = model.in_channels or source.channels
+    return ImageShape(channels, size, kept_size, dataset.interpolation, initial, dataset.resizing)
 
 
 def open_data(
-    source: Source, dataset: DatasetSettings, shape: ImageShape, *, augmentation: Augmentation | None, seed: int,
-    device: torch.device, memory_format: torch.memory_format = torch.contiguous_format, drop_last: bool = True,
+    source: Source,
+    dataset: DatasetSettings,
+    shape: ImageShape,
+    *,
+    augmentation: Augmentation | None,
+    seed: int,
+    device: torch.device,
+    memory_format: torch.memory_format = torch.contiguous_format,
+    drop_last: bool = True,
     shuffle: bool = True,
-) -> Datasets:  # fmt: skip
-    """Split, shape and place a dataset. Raises ValueError where an image can't be read or a class has too few."""
-    size = shape.channels * shape.kept_size**2 * (len(source.train.targets) + len(source.test.targets))
-    taken = source.prepared.bytes if source.prepared else 0  # by a sweep's last run: as good as free
-    free = free_memory(device) + taken
-    auto = dataset.residency == "auto"
+) -> Datasets:
+    """Split, shape and place a dataset. Raises ValueError if an image can't be read or a class has too few images."""
+    size = shape.channels * shape.kept_size**2 * sum(len(s.targets) for s in source.splits.values())
+    reusable = source.prepared.bytes if source.prepared else 0  # from the last run of a sweep: as good as free
+    free = free_memory(device) + reusable
+    auto, by_test = dataset.residency == "auto", dataset.validation == "test"
     resident = size <= FREE_MEMORY_FRACTION * free if auto else dataset.residency == "resident"
-    prepared = prepare(source, dataset, shape, resident, device, memory_format)
+    if dataset.verify:
+        read_singly = [s.images for s in source.splits.values() if isinstance(s.images, LazyImages)]
+        verify_images(read_singly, shape, dataset)
+    prepared = prepare_images(source, dataset, shape, resident, device, memory_format)
     train, shape = prepared.train, prepared.shape
 
-    by_test = dataset.validation == "test"
-    rest, held_out = None, None
-    if not isinstance(dataset.validation, str):
-        rest, held_out = stratified(train.targets, dataset.validation, dataset.validation_seed)
+    rest, held_out = hold_out(train.targets, dataset, source.classes) if prepared.val is None else (None, None)
     mean, std = dataset.mean, dataset.std
     if mean is None or std is None or (len(mean) == 3 and shape.channels == 1):
-        mean, std = channel_statistics(sample(train, rest, shape))
-    statistics = _per_channel(mean, shape.channels), _per_channel(std, shape.channels)
+        sample_of_train = sample_images(train, rest, shape, dataset)
+        mean, std = channel_statistics(sample_of_train)
+        warn_of_flat_images(sample_of_train)
+    numbers = _per_channel(mean, shape.channels), _per_channel(std, shape.channels)
+    rules = source.train.images.rules if isinstance(source.train.images, LazyImages) else PixelRules()
+    plain = shape.channels, shape.size, shape.kept_size, shape.interpolation
+    image_input = ImageInput(*plain, *numbers, rules, shape.resizing)
+    if dataset.sampler == "balanced" and not shuffle:
+        raise ValueError("sampler=balanced: draws images at random; it needs trainer.shuffle=true")
+    targets = train.targets if rest is None else train.targets[rest]
+    balanced = targets if dataset.sampler == "balanced" else None
+    how = augmentation, seed, drop_last, shuffle, balanced
+    settings = EpochSettings(shape, image_input.statistics, *how, source.classes)
 
-    def place(split: Split, indices: Tensor | None, augmentation: Augmentation | None = None) -> Any:
-        how: Any = {"augmentation": augmentation, "seed": seed, "drop_last": drop_last, "shuffle": shuffle}
+    def place(split: Split, indices: Tensor | None) -> Batches:
         if resident:
-            return Resident(split.images, split.targets, shape, statistics, indices=indices, **how)  # type: ignore[arg-type]
+            assert isinstance(split.images, Tensor)
+            return Resident(split.images, split.targets, settings, indices)
         split = split if indices is None else split.take(indices)
-        return Streaming(split, shape, statistics, dataset, device, memory_format=memory_format, **how)
+        return Streaming(split, settings, dataset, device, memory_format)
 
-    placed = place(train, rest, augmentation)
-    test = place(prepared.test, None)
-    val = test if by_test else place(train, held_out)
+    def sample() -> Tensor:
+        images = sample_images(train, rest, shape, dataset, most=min(2000, max(100, 2**22 // shape.size**2)))
+        return image_input.normalise()(shape.centre(images))
+
+    train_data, test_data = place(train, rest), place(prepared.test, None)
+    val_data = test_data if by_test else place(prepared.val or train, held_out)
+    which = "test as validation" if by_test else f"val (1 of {dataset.folds} folds)" if dataset.folds else "val"
+    counts = f"{len(train_data)} train, {len(val_data)} {which}"
+    counts += f", {len(test_data)} test, {len(source.classes)} classes"
     mib = f"{size / 2**20:,.1f} MiB of uint8"
-    where = f"resident, {mib}" if resident else f"streaming{f', as {mib} of {free / 2**20:,.0f} free' if auto else ''}"
+    why = f", as {mib} of {free / 2**20:,.0f} free" if auto else ""
+    where = f"resident, {mib}" if resident else f"streaming{why}"
+    layout = f"; {source.layout}" if source.layout else ""
     return Datasets(
-        train=placed, val=val, test=test, classes=source.classes, shape=shape, selected_on_test=by_test,
+        train=train_data,
+        val=val_data,
+        test=test_data,
+        classes=source.classes,
+        input=image_input,
+        shape=shape,
+        description=f"{counts}, {shape.channels}x{shape.size}x{shape.size}, {where}{layout}",
+        selected_on_test=by_test,
+        sample=sample,
         skipped_before=prepared.skipped,
-        sample=lambda: Normalise(*statistics, shape.size, torch.device("cpu"))(
-            shape.centre(sample(train, rest, shape, most=min(2000, max(100, 2**22 // shape.size**2))))
-        ),
-        description=f"{len(placed)} train, {len(val)} {'test as validation' if by_test else 'val'}, {len(test)} test, "
-        f"{len(source.classes)} classes, {shape.channels}x{shape.size}x{shape.size}, {where}",
-    )  # fmt: skip
+    )
 
 
-@dataclass
-class Prepared:
-    """Train and test as they are split and placed, and what is left to do with their images.
-
-    skipped: how many could not be read; bytes: what resident images take; key: what all of it depends on.
-    """
-
-    train: Split
-    test: Split
-    shape: ImageShape
-    skipped: int
-    bytes: int
-    key: Any
+def warn_of_flat_images(images: Tensor) -> None:
+    """Log a warning where images have next to no content, as those of a range that was taken wrongly."""
+    flat = sum(is_flat(image) for image in images)
+    if flat > FLAT_FRACTION * len(images):
+        advice = "see their files, and dataset.value_range if they have more than 8 bits a pixel"
+        log.warning("%d of %d sampled training images are of one even level; %s", flat, len(images), advice)
 
 
-def prepare(
-    source: Source, dataset: DatasetSettings, shape: ImageShape, resident: bool, device: torch.device,
-    memory_format: torch.memory_format,
-) -> Prepared:  # fmt: skip
-    """Take the initial step, now or while streaming. What was made last is kept, for a sweep's next run."""
-    # a function by its code, as each run of a sweep makes an object of its own
-    key = (replace(shape, initial=None), source_of(shape.initial), resident, str(device), memory_format,
-           dataset.cache_dir, dataset.on_bad_image)  # fmt: skip
-    if source.prepared is not None and source.prepared.key == key:
-        return source.prepared
-    source.prepared = None  # its memory is free before the new one is made
-    splits, skipped, size = [], 0, 0
-    for split in (source.train, source.test):
-        made, missing = shaped(split, dataset, shape, resident)
-        if resident:
-            assert isinstance(made.images, Tensor)
-            unchanged = made is split
-            images = made.images.contiguous(memory_format=memory_format).to(device)
-            made, size = Split(images, made.targets), size + images.numel()
-            if unchanged and device.type == "cpu":
-                split.images = images  # the same images: the source does not hold them a second time
-        splits.append(made)
-        skipped += missing
-    done = resident or splits[0] is not source.train
-    left = replace(shape, initial=None) if done else shape
-    source.prepared = Prepared(splits[0], splits[1], left, skipped, size, key)
-    return source.prepared
-
-
-def shaped(split: Split, dataset: DatasetSettings, shape: ImageShape, resident: bool) -> tuple[Split, int]:
-    """The split with its images shaped, in memory or mapped from the cache; as it is where they are to be streamed.
-
-    Returns (split without images that can't be read, how many these are). Raises BrokenImage.
-    """
-    images, targets = split.images, split.targets
-    if dataset.cache_dir is not None and (isinstance(images, Photos) or shape.initial is not None):
-        made, readable = cached(images, shape, dataset, Path(dataset.cache_dir))
-    elif not resident:
-        return split, 0
-    elif isinstance(images, Photos):
-        made, readable = read_all(images, shape, dataset)
-    elif shape.initial is None and images.shape[1:] == (shape.channels, shape.kept_size, shape.kept_size):
-        return split, 0
-    else:
-        return Split(torch.cat([shape.bring(chunk) for chunk in images.split(1000)]), targets), 0
-    missing = int((~readable).sum())
-    return Split(made[readable] if missing else made, targets[readable] if missing else targets), missing
-
-
-def sample(split: Split, indices: Tensor | None, shape: ImageShape, most: int = 2000) -> Tensor:
-    """At most `most` evenly spaced images of a part of a split, shaped; photos that can't be read are left out.
-
-    The same ones wherever the images live, so that what is computed of them does not depend on that.
-    """
-    indices = torch.arange(len(split.targets)) if indices is None else indices
-    chosen = indices[:: -(-len(indices) // most)]
-    if isinstance(split.images, Tensor):
-        return shape.bring(split.images[chosen.to(split.images.device)].cpu())
-    return torch.cat([shape.bring(image) for image in split.images.take(chosen).readable(range(len(chosen)))])
-
-
-def _per_channel(values: list[float], channels: int) -> Tensor:
+def _per_channel(values: list[float], channels: int) -> list[float]:
     if len(values) not in (1, channels):
         raise ValueError(f"mean and std have {len(values)} values, the images {channels} channels")
-    return torch.tensor(values * channels if len(values) == 1 else values).view(1, channels, 1, 1)
+    return list(values) * channels if len(values) == 1 else list(values)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free where a resident dataset would live: the host, and the GPU if it is one."""
+    """Free bytes for a resident dataset: of the host, or of the GPU if that has fewer."""
     try:
         host = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # a system that does not say, macOS among them
+    except (ValueError, OSError, AttributeError):  # unknown on this system, macOS for one
         host = 8 * 2**30
     if device.type == "cuda":
         return min(host, torch.cuda.mem_get_info(device)[0])

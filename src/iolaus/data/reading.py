@@ -1,27 +1,37 @@
-"""Read images by index in worker processes, each brought to shape; a broken file ends the run or is left out."""
+"""Read images by index in worker processes and shape them; a broken file ends the run or is left out."""
 
 import functools
 import logging
 import os
 import signal
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from types import FrameType
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from iolaus.augment.pipeline import Augmentation, Draws
-from iolaus.data.shape import ImageShape
-from iolaus.data.splits import BrokenImage
+from iolaus.augment.resized_crop import scale_boxes
+from iolaus.data.shape import ImageShape, find_reduction
+from iolaus.data.split import BrokenImage, LazyImages, read_image
+from iolaus.data.ticks import tell_progress
+from iolaus.errors import ConfigError
+from iolaus.machine.signals import WARNINGS
+from iolaus.settings import DatasetSettings
 
-log = logging.getLogger("iolaus")
+log = logging.getLogger(__name__)
+
+SKIP_HINT = "dataset.on_bad_image=skip leaves such files out, dataset.verify=true names them all"
+CHUNK = 64  # images that a process reads at a time
+# Processes start in 0.1 s or, where each imports everything anew, in seconds: not worth it for so few pixels.
+FEW_PIXELS = 1000 * 32**2
 
 
 @dataclass(frozen=True)
 class Item:
-    """One image to read; in training with the seed of its own transform, and what was drawn for it."""
+    """One image to read; in training also the seed of the user's transform, and the image's draws."""
 
     index: int
     seed: int | None = None
@@ -29,83 +39,113 @@ class Item:
 
 
 @dataclass
-class _Images(Dataset[Any]):
-    images: Any
+class _ShapedImages(Dataset[Tensor | str]):
+    images: Tensor | LazyImages
     shape: ImageShape
     augmentation: Augmentation | None
 
     def __getitem__(self, item: Item) -> Tensor | str:
-        """(channels, size, size) uint8, or of a broken image what is wrong with it."""
+        """(channels, size, size) uint8, or the error message of a broken image."""
         try:
-            image = self.images[item.index]
+            if self.augmentation is None or item.seed is None:
+                return self.shape.read(self.images, item.index)[0]
+            if self.augmentation.scale is None:
+                image, box = self.shape.read(self.images, item.index), None
+            else:
+                image, box = self._photograph(item.index, self.augmentation, item.drawn or {})
         except BrokenImage as error:
             return str(error)
-        image = image if image.ndim == 4 else image.unsqueeze(0)
-        if self.augmentation is None or item.seed is None:
-            return self.shape.bring(image)[0]
-        # a resized crop is taken of the whole photograph: more pixels than the square that would be kept of it
-        image = self.shape.bring(image, resize=self.augmentation.scale is None)
-        return self.augmentation.read(image, item.drawn or {}, self.shape.size, [item.seed])[0]
+        return self.augmentation.read(image, box, self.shape.size, [item.seed])[0]
+
+    def _photograph(self, index: int, augmentation: Augmentation, drawn: Draws) -> tuple[Tensor, Tensor]:
+        """A photograph, which has more pixels than the kept square, and the box of its resized crop in pixels.
+
+        It is decoded no larger than the box needs.
+        """
+        box = torch.empty(0)
+
+        def reduction(height: int, width: int) -> int:
+            nonlocal box
+            box = augmentation.boxes(drawn, height, width)
+            return find_reduction(int(box[0, 2:].min()), self.shape.size) if self.shape.reduces else 1
+
+        pixels, whole = read_image(self.images, index, reduction)
+        image = self.shape.preprocess(pixels, resize=False)
+        if self.shape.initial is not None:  # the user's function may have changed the size
+            return image, augmentation.boxes(drawn, *image.shape[-2:])
+        return image, scale_boxes(box, whole.factor, image.shape[-2:])
 
 
-def _batch(items: list[Tensor | str]) -> tuple[Tensor, list[int], list[str]]:
+def _collate(items: list[Tensor | str]) -> tuple[Tensor, list[int], list[str]]:
     images = [item for item in items if isinstance(item, Tensor)]
     good = [k for k, item in enumerate(items) if isinstance(item, Tensor)]
     return torch.stack(images) if images else torch.empty(0), good, [item for item in items if isinstance(item, str)]
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
-    """In a reading process: Ctrl-C and SIGTERM, which reach the whole group, are the run's to answer.
+    """Let a reading process ignore the signals that end a run, which reach the whole process group.
 
-    It still takes its step and its checkpoint, and must not lose a reader meanwhile; after SIGTERM a reader ends by
-    itself when a minute has passed.
+    The run still takes its step and its checkpoint, and must not lose a reader meanwhile. After SIGTERM a reader ends
+    by itself within a minute.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, *WARNINGS):
+        signal.signal(number, signal.SIG_IGN)
     if hasattr(signal, "alarm"):  # not on Windows
         signal.signal(signal.SIGTERM, _end_in_a_minute)
 
 
-def _end_in_a_minute(number: int, frame: Any) -> None:
+def _end_in_a_minute(number: int, frame: FrameType | None) -> None:
     signal.alarm(60)
 
 
-class Reader:
+class ImageReader:
     """Batches of images by their items, read ahead by worker processes that outlive a pass.
 
-    images: Photos, or a tensor (n, channels, height, width) uint8. settings: settings.DatasetSettings. What can't be
-    read raises BrokenImage or, with on_bad_image=skip, is left out and told once.
+    images: read one by one, or (n, channels, height, width) uint8. An unreadable image raises BrokenImage; with
+    settings.on_bad_image=skip it is left out, with one warning, or none if `quiet`. workers: their number, if not
+    settings.num_workers.
     """
 
     def __init__(
-        self, images: Any, shape: ImageShape, settings: Any, *, augmentation: Augmentation | None = None,
-        pin: bool = False, workers: int | None = None,
-    ) -> None:  # fmt: skip
-        self.skipping = settings.on_bad_image == "skip"
+        self,
+        images: Tensor | LazyImages,
+        shape: ImageShape,
+        settings: DatasetSettings,
+        *,
+        augmentation: Augmentation | None = None,
+        pin: bool = False,
+        workers: int | None = None,
+        quiet: bool = False,
+    ) -> None:
+        self.skip, self.quiet = settings.on_bad_image == "skip", quiet
         self.skipped: set[str] = set()
-        self.plan: list[list[Item]] = []  # of the pass at hand; the loader and its workers outlive it
+        self.plan: list[list[Item]] = []  # of the current pass; the loader and its workers outlive it
         workers = worker_count(settings.num_workers) if workers is None else workers
-        ahead: dict[str, Any] = {}
-        if workers:
-            ahead = {"prefetch_factor": settings.prefetch_factor, "persistent_workers": settings.persistent_workers}
-        self.loader: DataLoader[Any] = DataLoader(
-            _Images(images, shape, augmentation), batch_sampler=self.plan, num_workers=workers, collate_fn=_batch,
-            pin_memory=pin, worker_init_fn=_leave_signals_to_the_run, **ahead,
-        )  # fmt: skip
+        self.loader: DataLoader[Tensor | str] = DataLoader(
+            _ShapedImages(images, shape, augmentation),
+            batch_sampler=self.plan,
+            num_workers=workers,
+            collate_fn=_collate,
+            pin_memory=pin,
+            worker_init_fn=_leave_signals_to_the_run,
+            prefetch_factor=settings.prefetch_factor if workers else None,
+            persistent_workers=settings.persistent_workers and workers > 0,
+        )
 
     def read(self, plan: list[list[Item]]) -> Iterator[tuple[Tensor, list[int]]]:
-        """For each list of items their images, (n, channels, size, size) uint8, and the places that these had in it."""
+        """For each list of items: the readable images, (n, channels, size, size) uint8, and their places in it."""
         self.plan[:] = plan
         for images, good, broken in self.loader:
             for message in broken:
-                if not self.skipping:
-                    raise BrokenImage(message)
-                if message not in self.skipped:
+                if not self.skip:
+                    raise BrokenImage(f"{message}; {SKIP_HINT}")
+                if message not in self.skipped and not self.quiet:
                     log.warning("skipped: %s", message)
                 self.skipped.add(message)
             yield images, good
 
     def close(self) -> None:
-        """End the worker processes. Left to the garbage collector they can wait for seconds, and in a sweep pile up."""
+        """End the workers now: left to the garbage collector they can take seconds, and pile up in a sweep."""
         iterator = getattr(self.loader, "_iterator", None)
         if iterator is not None:
             iterator._shutdown_workers()
@@ -118,24 +158,38 @@ def cores() -> int:
 
 
 def worker_count(num_workers: int | None) -> int:
-    """The number of reading processes: as given, else one per core, at most 4."""
-    return min(4, cores()) if num_workers is None else num_workers
+    """`num_workers`, or for None one reading process a core, at most 4; the ranks of this machine share its cores."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(4, max(1, cores() // ranks)) if num_workers is None else num_workers
 
 
-def read_all(images: Any, shape: ImageShape, settings: Any, into: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Read and shape every image: (n, channels, kept_size, kept_size) uint8, and (n,) bool, False where it is skipped.
+def plan_once(images: Tensor | LazyImages) -> list[list[Item]]:
+    """The plan of a pass over all images, for ImageReader.read."""
+    return [[Item(i) for i in chunk.tolist()] for chunk in torch.split(torch.arange(len(images)), CHUNK)]
 
-    into: a tensor to fill in the place of a new one; the places of skipped images stay as they are. Raises BrokenImage.
+
+def read_all(
+    images: Tensor | LazyImages,
+    shape: ImageShape,
+    settings: DatasetSettings,
+    into: Tensor | None = None,
+    sample: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Read and shape every image: (n, channels, kept_size, kept_size) uint8, and (n,) bool, False for skipped ones.
+
+    into: a tensor to fill instead of a new one; the places of skipped images stay as they are. sample: these are some
+    of the images, of which those that can't be read are told later. Raises BrokenImage.
     """
     side = shape.kept_size
     made = torch.empty(len(images), shape.channels, side, side, dtype=torch.uint8) if into is None else into
-    # processes start in 0.1 s or, where each imports everything anew, in seconds: few images don't need them
-    few = len(images) * side**2 < 1000 * 32**2
-    reader = Reader(images, shape, settings, workers=0 if few and settings.num_workers is None else None)
+    few = len(images) * side**2 < FEW_PIXELS
+    workers = 0 if few and settings.num_workers is None else None
+    reader = ImageReader(images, shape, settings, workers=workers, quiet=sample)
     readable = torch.zeros(len(images), dtype=torch.bool)
-    plan = [[Item(i) for i in chunk.tolist()] for chunk in torch.arange(len(images)).split(64)]
+    plan = plan_once(images)
+    batches = tell_progress(reader.read(plan), "images sampled" if sample else "images read", len(images), CHUNK)
     try:
-        for chunk, (batch, places) in zip(plan, reader.read(plan), strict=True):
+        for chunk, (batch, places) in zip(plan, batches, strict=True):
             if places:
                 here = [chunk[k].index for k in places]
                 made[here], readable[here] = batch, True
@@ -144,3 +198,22 @@ def read_all(images: Any, shape: ImageShape, settings: Any, into: Tensor | None 
     if not readable.any():
         raise BrokenImage(f"none of the {len(images)} images can be read; one of them: {min(reader.skipped)}")
     return made, readable
+
+
+def verify_images(splits: Sequence[LazyImages], shape: ImageShape, settings: DatasetSettings) -> None:
+    """Read every image of all splits. Raises ConfigError that names each unreadable one, unless they are skipped."""
+    broken: set[str] = set()
+    total = sum(map(len, splits))
+    for images in splits:
+        reader = ImageReader(images, shape, replace(settings, on_bad_image="skip"), quiet=True)
+        plan = plan_once(images)
+        try:
+            for _ in tell_progress(reader.read(plan), "images verified", len(images), CHUNK):
+                pass
+        finally:
+            reader.close()
+        broken |= reader.skipped
+    if broken and settings.on_bad_image == "error":
+        count = f"dataset.verify: {len(broken):,} of {total:,} images can't be read"
+        raise ConfigError(f"{count}; dataset.on_bad_image=skip leaves them out", *sorted(broken))
+    log.info("verified: %s of %s images can be read", f"{total - len(broken):,}", f"{total:,}")

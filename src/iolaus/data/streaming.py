@@ -1,96 +1,104 @@
 """A dataset that is read while it trains: worker processes decode, the device augments whole batches."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from iolaus.augment.pipeline import Augmentation
-from iolaus.data.reading import Item, Reader
-from iolaus.data.resident import Batch, Normalise, Pass, bounds
-from iolaus.data.shape import ImageShape
-from iolaus.data.splits import BrokenImage, Split
+from iolaus.data.epoch import Batch, EpochPlan, EpochSettings, Normalise
+from iolaus.data.reading import ImageReader, Item
+from iolaus.data.split import BrokenImage, Split
+from iolaus.machine.ranks import ALONE, Alone
+from iolaus.settings import DatasetSettings
 
 
 class Streaming:
-    """Images read by worker processes. See `iolaus.data` for the interface.
+    """Images read by worker processes, in batches (`epoch.Batches`). Raises BrokenImage.
 
-    Order and augmentation are drawn as in `Resident`, so that both give the same batches, whatever the number of
-    workers; only a random resized crop (augmentation.scale) is taken of the whole photograph here, and of the kept
-    square there. settings: settings.DatasetSettings. Raises BrokenImage.
+    The batches equal those of `Resident`, whatever the number of workers, with one exception: a random resized crop
+    (augmentation.scale) is cut from the whole photograph here, and from the kept square there.
     """
 
     def __init__(
-        self, split: Split, shape: ImageShape, statistics: tuple[Tensor, Tensor], settings: Any,
-        device: torch.device, *, augmentation: Augmentation | None = None, seed: int = 0, drop_last: bool = True,
-        shuffle: bool = True, memory_format: torch.memory_format = torch.contiguous_format,
-    ) -> None:  # fmt: skip
-        pin = device.type == "cuda" if settings.pin_memory is None else settings.pin_memory
-        self.reader = Reader(split.images, shape, settings, augmentation=augmentation, pin=pin)
-        self.images, self.targets, self.shape, self.device = split.images, split.targets, shape, device
-        self.normalise = Normalise(*statistics, shape.size, device)
-        self.augmentation, self.seed = augmentation, seed
-        self.drop_last, self.shuffle = drop_last, shuffle
-        self.memory_format = memory_format
+        self,
+        split: Split,
+        settings: EpochSettings,
+        dataset: DatasetSettings,
+        device: torch.device,
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        pin = device.type == "cuda" if dataset.pin_memory is None else dataset.pin_memory
+        self.reader = ImageReader(split.images, settings.shape, dataset, augmentation=settings.augmentation, pin=pin)
+        self.images, self.targets, self.settings = split.images, split.targets, settings
+        self.device, self.memory_format = device, memory_format
+        self.normalise = Normalise(*settings.statistics, settings.shape.size, device)
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def batches(self, batch_size: int, epoch: int, train: bool, start: int = 0) -> Iterator[Batch]:
-        """Training: a permutation. Evaluation: every image once, in order, and nothing random."""
-        count = len(self)
-        epoch_pass = Pass(count, self.shape, self.augmentation if train else None, self.seed, epoch,
-                          shuffle=train and self.shuffle)  # fmt: skip
-        parts = bounds(count, batch_size, train and self.drop_last, start)
-        for number, (images, kept) in enumerate(self._on_device(epoch_pass, parts), start):
-            drawn = epoch_pass.rows(kept)
+    def batches(
+        self, batch_size: int, epoch: int, train: bool, start: int = 0, group: Alone = ALONE
+    ) -> Iterator[Batch]:
+        plan = EpochPlan(self.settings, len(self), epoch, train, group)
+        parts = [torch.arange(len(self))[part] for part in plan.parts(batch_size, start)]
+        for number, (images, places) in enumerate(self._on_device(plan, parts, train), start):
+            drawn = plan.rows(places)
             images = images.contiguous(memory_format=self.memory_format)
-            images = self.normalise(epoch_pass.augmented(images, drawn))
-            targets = self.targets[epoch_pass.order[kept]].to(self.device, non_blocking=True)
-            yield epoch_pass.finished(images, targets, drawn, number)
+            images = self.normalise(plan.augment(images, drawn))
+            targets = self.targets[plan.order[places]].to(self.device, non_blocking=True)
+            yield plan.erase_and_mix(
+                images, targets, drawn, number, first_read=bool(places[0] == parts[number - start][0])
+            )
+        if not train and len(self.reader.skipped) == len(self):
+            raise BrokenImage(f"none of the {len(self)} images can be read; one of them: {min(self.reader.skipped)}")
 
-    def _on_device(self, epoch_pass: Pass, parts: list[slice]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(images, which images of the epoch these are), each batch on the device before the one before it is done.
+    def _on_device(self, plan: EpochPlan, parts: list[Tensor], train: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """The images of each part and their places in the epoch, copied to the device one batch ahead.
 
+        The only readable image of a part comes twice in training.
         Under CUDA the copy runs on a stream of its own, beside the computation.
         """
-        stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
+        stream: torch.cuda.Stream | None = None
+        if self.device.type == "cuda":
+            stream = torch.cuda.Stream(self.device)
         ahead = None
-        reads = epoch_pass.augmentation is not None and epoch_pass.augmentation.reads
-        plan = [self._items(epoch_pass, part, reads) for part in parts]
-        for part, (images, places) in zip(parts, self.reader.read(plan), strict=True):
-            if not places:
+        reads = plan.augmentation is not None and plan.augmentation.reads
+        items = [self._items(plan, part, reads) for part in parts]
+        for part, (images, good) in zip(parts, self.reader.read(items), strict=True):
+            if not good and train:
                 raise BrokenImage(f"no image of a batch can be read; one of them: {min(self.reader.skipped)}")
-            kept = torch.arange(part.start, part.stop)[places]
+            if not good:
+                continue
+            places = part[good]
+            if train and len(good) == 1 < len(part):  # BatchNorm has no variance of one image
+                images, places = images.repeat(2, 1, 1, 1), places.repeat(2)
             if stream is None:
-                yield images.to(self.device), kept
+                yield images.to(self.device), places
                 continue
             with torch.cuda.stream(stream):
                 images = images.to(self.device, non_blocking=True)
             if ahead is not None:
-                yield self._arrived(ahead, stream)
-            ahead = images, kept
+                yield self._wait_for_copy(ahead, stream)
+            ahead = images, places
         if ahead is not None and stream is not None:
-            yield self._arrived(ahead, stream)
+            yield self._wait_for_copy(ahead, stream)
 
-    def _arrived(self, batch: tuple[Tensor, Tensor], stream: Any) -> tuple[Tensor, Tensor]:
+    def _wait_for_copy(self, batch: tuple[Tensor, Tensor], stream: torch.cuda.Stream) -> tuple[Tensor, Tensor]:
         current = torch.cuda.current_stream(self.device)
         current.wait_stream(stream)
-        batch[0].record_stream(current)  # its memory is not given away while the computation still reads it
+        batch[0].record_stream(current)  # its memory is not reused while the computation still reads it
         return batch
 
     @staticmethod
-    def _items(epoch_pass: Pass, part: slice, reads: bool) -> list[Item]:
-        indices = epoch_pass.order[part].tolist()
+    def _items(plan: EpochPlan, part: Tensor, reads: bool) -> list[Item]:
+        indices = plan.order[part].tolist()
         if not reads:
             return [Item(index) for index in indices]
-        boxes = epoch_pass.drawn.get("box")
+        boxes = plan.drawn.get("box")
         return [
             Item(index, seed, {} if boxes is None else {"box": boxes[k : k + 1]})
-            for k, index, seed in zip(range(part.start, part.stop), indices, epoch_pass.seeds(part), strict=True)
+            for k, index, seed in zip(part.tolist(), indices, plan.seeds(part), strict=True)
         ]
 
     def close(self) -> None:
-        """End the processes that read."""
         self.reader.close()

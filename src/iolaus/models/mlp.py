@@ -14,7 +14,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.G
 
 
 class Residual(nn.Module):
-    """x + f(x), where f is the given layers one after the other."""
+    """x + f(x), where f is the sequence of the given layers."""
 
     def __init__(self, *layers: nn.Module) -> None:
         super().__init__()
@@ -22,15 +22,16 @@ class Residual(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features: (batch, width) to the same shape."""
-        return features + self.layers(features)
+        residual: Tensor = self.layers(features)
+        return features + residual
 
 
 class MLP(nn.Module):
     """Fully connected layers on flattened images.
 
-    Plain, an activation and dropout follow each hidden layer: the defaults on 32×32 RGB images with ten classes give
-    3072-512-256-10, 1,707,274 parameters. With `expansion`, the first hidden layer is linear, each further one is a
-    residual block x + B f(A norm(x)), `expansion` times as wide inside (the inverted bottleneck of Bachmann et al.,
+    By default an activation and dropout follow each hidden layer: for 32×32 RGB images of ten classes the network is
+    3072-512-256-10, with 1,707,274 parameters. With `expansion`, the first hidden layer is linear, each further one is
+    a residual block x + B f(A norm(x)), `expansion` times as wide inside (the inverted bottleneck of Bachmann et al.,
     2023, arXiv 2306.13575), and a norm precedes the last layer.
 
     Args:
@@ -38,14 +39,14 @@ class MLP(nn.Module):
         in_channels: channels of the images.
         image_size: height and width of the images, in pixels.
         hidden: width of each hidden layer, from first to last; an empty one makes a linear classifier.
-        dropout: probability with which a hidden activation is dropped in training.
+        dropout: probability of dropping a hidden activation in training.
         norm: BatchNorm or LayerNorm before each activation; with `expansion`, before each block.
-        activation: the function in between.
-        expansion: how many times as wide as its ends a block is inside; None makes plain layers.
+        activation: the function after each hidden layer, or within each block.
+        expansion: width of a block's inner layer over the width of its ends; None makes plain layers.
 
     Raises:
-        ValueError: for a norm or an activation that is not there, and for blocks of unequal widths.
-        RuntimeError: in the forward pass, when the images are not of the size given here.
+        ValueError: for an unknown norm or activation, and for blocks of unequal widths.
+        RuntimeError: in the forward pass, for images of another size than the one given here.
     """
 
     def __init__(
@@ -67,19 +68,19 @@ class MLP(nn.Module):
         if expansion is not None and (expansion < 1 or len(set(hidden)) != 1):
             raise ValueError(f"hidden={list(hidden)}, expansion={expansion}: must be equal widths, and 1 or more")
 
-        def activated() -> list[nn.Module]:
+        def activate_and_drop() -> list[nn.Module]:
             return [ACTIVATIONS[activation](), nn.Dropout(dropout)]
 
         width = in_channels * image_size**2
         layers: list[nn.Module] = [nn.Flatten()]
         for i, out_width in enumerate(hidden):
             if expansion is None:
-                layers += [nn.Linear(width, out_width), *NORMS[norm](out_width), *activated()]
+                layers += [nn.Linear(width, out_width), *NORMS[norm](out_width), *activate_and_drop()]
             elif i == 0:
                 layers += [nn.Linear(width, out_width)]
             else:
                 wide, narrow = nn.Linear(width, expansion * width), nn.Linear(expansion * width, width)
-                layers.append(Residual(*NORMS[norm](width), wide, *activated(), narrow))
+                layers.append(Residual(*NORMS[norm](width), wide, *activate_and_drop(), narrow))
             width = out_width
         if expansion is not None:
             layers += NORMS[norm](width)
@@ -87,4 +88,5 @@ class MLP(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images: (batch, channels, height, width) float to logits: (batch, num_classes)."""
-        return self.layers(images)
+        logits: Tensor = self.layers(images)
+        return logits

@@ -7,15 +7,18 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import ClassifierHead
+from timm.layers.classifier import ClassifierHead
 from timm.models import PretrainedCfg
 from timm.models.resnet import ResNet
 from timm.models.resnetv2 import ResNetV2
 from timm.models.vgg import VGG
 from torch import nn
 
-logger = logging.getLogger(__name__)
+from iolaus.models.hub import has_weights
 
+log = logging.getLogger(__name__)
+
+MOST_SIZES = 3  # that a message names
 SMALL_IMAGE = 64  # pixels; up to here `stem: auto` takes the small stem
 
 
@@ -26,29 +29,33 @@ def build(
     image_size: int = 32,
     pretrained: bool = False,
     stem: str = "auto",
+    grad_checkpointing: bool = False,
     **kwargs: Any,
 ) -> nn.Module:
     """Build the timm model `name` for images: (batch, in_channels, image_size, image_size) float.
 
     ImageNet's stem (a 7×7 convolution of stride 2, then a max-pool) leaves 8×8 of a 32×32 image before the
-    first block. The small stem, a 3×3 convolution of stride 1 without a pool, leaves all of it; it is that of
-    the ResNet paper (He et al., 2015, section 4.2) and of the CIFAR versions of these models ever since.
+    first block. The small stem, a 3×3 convolution of stride 1 without a pool, keeps all 32×32 pixels. It is the
+    stem of the ResNet paper for CIFAR (He et al., 2015, section 4.2), and of CIFAR versions of these models since.
 
     Args:
-        name: any of `timm.list_models()`, or with a tag that names its weights (`resnet18.a1_in1k`).
+        name: any of `timm.list_models()`, with or without a tag that names its weights (`resnet18.a1_in1k`).
         num_classes: width of the classifier.
-        in_channels: channels of the images; timm adapts a pretrained stem to other than three.
+        in_channels: channels of the images; timm adapts a pretrained stem if they are not three.
         image_size: height and width of the images, in pixels; models of a fixed size (ViT) are built for it.
         pretrained: load timm's weights, from the cache of the Hugging Face hub or over the network; the
-            classifier stays fresh unless it has as many classes as the weights. Without a network the hub
-            retries for about a minute; with HF_HUB_OFFLINE=1 in the environment it asks the cache alone.
-        stem: `small`, `large` (the library's own), or `auto`: small up to 64 pixels if not pretrained, where
-            the model's family has one. With `small` on top of `pretrained`, a stem of another shape is fresh.
-        kwargs: whatever else the model takes in timm (`drop_rate`, `drop_path_rate`, …).
+            classifier is initialised unless it has as many classes as the weights. Without a network the cache has
+            to hold them.
+        stem: `small`, `large` (timm's), or `auto`: small for up to 64 pixels, not pretrained, if the model's
+            family has one. With `small` and `pretrained`, a stem of another shape is initialised.
+        grad_checkpointing: compute activations again in the backward pass instead of keeping them, block by block:
+            less memory, about a third more time, the same numbers.
+        kwargs: other arguments of the model in timm (`drop_rate`, `drop_path_rate`, …).
 
     Raises:
         ValueError: `name` or `stem` is unknown; the family has no small stem and `stem` is `small`; there are
-            no pretrained weights, or they are neither in the cache nor to be had; an argument is None.
+            no pretrained weights, or they can't be found or downloaded; an argument is None; the model can't be made
+            for `image_size`, or has no gradient checkpointing.
         TypeError: the model does not take one of `kwargs` (raised by timm).
     """
     known = [*timm.list_models(), *timm.list_pretrained()]
@@ -58,7 +65,7 @@ def build(
     if stem not in ("auto", "small", "large"):
         raise ValueError(f"stem must be auto, small or large, not '{stem}'")
     for key, value in kwargs.items():
-        if value is None:  # timm drops it in silence, even where no model has such an argument
+        if value is None:  # timm ignores it, even if no model has such an argument
             raise ValueError(f"{key} of timm's {name} is null: leave it out to have the library's default")
     if pretrained and not timm.is_model_pretrained(name):
         raise ValueError(f"timm has no pretrained weights for '{name}': set pretrained to false")
@@ -67,12 +74,20 @@ def build(
     assert cfg is not None  # every listed name has one
     if cfg.fixed_input_size:
         kwargs = {"img_size": image_size, **kwargs}
+    own_weights = kwargs.keys() & {"pretrained_cfg", "pretrained_cfg_overlay"}
+    if pretrained and not own_weights and not has_weights(cfg):
+        raise ValueError(f"no network; {_explain_missing_weights(name, cfg)}")
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, in_chans=in_channels, **kwargs)
     except OSError as error:
         if not pretrained:
             raise
-        raise ValueError(_missing_weights(name, cfg)) from error
+        raise ValueError(_explain_missing_weights(name, cfg)) from error
+    except AssertionError as error:  # of the size alone: XCiT's, Twins'
+        sizes = sizes_that_fit(name, image_size, in_channels, **kwargs)
+        raise ValueError(f"{name} can't be made for {image_size}×{image_size} images ({error}); {sizes}") from error
+    if grad_checkpointing:
+        _checkpoint_gradients(name, model)
 
     make_small = SMALL_STEMS.get(type(model))
     if stem == "small" and make_small is None:
@@ -85,10 +100,41 @@ def build(
     return model
 
 
-def input_of(name: str, image_size: int) -> dict[str, Any]:
-    """What the pretrained weights of a timm model expect, as settings of the dataset: mean, std, interpolation, crop.
+def sizes_that_fit(name: str, image_size: int, in_channels: int = 3, **arguments: Any) -> str:
+    """`sizes near it that fit: 96, 128 (model.image_size)`, found without computing; empty if none does.
 
-    Of small images (SMALL_IMAGE) nothing is cut away.
+    arguments: those of `build`. Tried are the size that the model was made for and the multiples of 32 around.
+    """
+    cfg = timm.get_pretrained_cfg(name)
+    assert cfg is not None
+    own = {k: v for k, v in arguments.items() if k not in ("pretrained", "stem", "grad_checkpointing", "img_size")}
+    near = {32 * (image_size // 32 + k) for k in range(-2, 4)} | {cfg.input_size[-1]}
+    fitting = []
+    for size in sorted(near - {image_size, 0}, key=lambda size: (abs(size - image_size), size)):
+        fixed: dict[str, Any] = {"img_size": size} if cfg.fixed_input_size else {}
+        try:
+            with torch.device("meta"), torch.no_grad():  # shapes alone
+                model = timm.create_model(name, in_chans=in_channels, **fixed, **own).eval()
+                model(torch.zeros(2, in_channels, size, size))
+        except Exception:
+            continue
+        fitting.append(size)
+        if len(fitting) == MOST_SIZES:
+            break
+    return f"sizes near it that fit: {', '.join(map(str, sorted(fitting)))} (model.image_size)" if fitting else ""
+
+
+def _checkpoint_gradients(name: str, model: Any) -> None:
+    try:
+        model.set_grad_checkpointing(True)
+    except (AttributeError, AssertionError) as error:
+        raise ValueError(f"grad_checkpointing=true: timm's {name} has no gradient checkpointing") from error
+
+
+def input_of(name: str, image_size: int) -> dict[str, Any]:
+    """The images that a timm model's weights expect, as settings of the dataset: mean, std, interpolation, crop.
+
+    Small images (SMALL_IMAGE) are not cropped.
     """
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None:
@@ -99,8 +145,8 @@ def input_of(name: str, image_size: int) -> dict[str, Any]:
 
 
 def _conv3x3(conv: nn.Conv2d) -> nn.Conv2d:
-    """A 3×3 convolution of stride 1 in place of `conv`, initialised as timm does in its ResNets."""
-    # of the same class, as some ResNetV2 standardise their weights
+    """A 3×3 convolution of stride 1 in place of `conv`, initialised as in timm's ResNets."""
+    # of the same class, since some ResNetV2 standardise their weights
     small = type(conv)(conv.in_channels, conv.out_channels, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     return small
@@ -125,8 +171,8 @@ def _small_resnetv2_stem(model: Any) -> None:
 
 
 def _small_vgg_head(model: Any) -> None:
-    # VGG's stem already has stride 1. What is made for 224×224 are the two layers of 4096 on a 7×7 map, with
-    # 119 of its 134 million parameters: without them the classifier sees the average of the last map.
+    # VGG's stem already has stride 1. But its two layers of 4096 on a 7×7 map, with 119 of its 134 million
+    # parameters, are made for 224×224: without them the classifier sees the average of the last map.
     model.pre_logits = nn.Identity()
     model.head = ClassifierHead(
         model.num_features,
@@ -139,7 +185,7 @@ def _small_vgg_head(model: Any) -> None:
     nn.init.zeros_(model.head.fc.bias)
 
 
-# timm builds ResNeXt, ResNeSt, SE-, SK-, ECA- and Res2Net with its class ResNet as well
+# timm's class ResNet also builds ResNeXt, ResNeSt, SE-, SK-, ECA- and Res2Net
 SMALL_STEMS: dict[type[nn.Module], Callable[[Any], None]] = {
     ResNet: _small_resnet_stem,
     ResNetV2: _small_resnetv2_stem,
@@ -155,14 +201,14 @@ def _warn_if_stem_is_large(name: str, model: Any, image_size: int) -> None:
     reduction = model.feature_info[-1]["reduction"]
     last_map = -(-image_size // reduction)
     if last_map < 4:  # the small stems leave 4×4 of 32×32 images
-        logger.warning(
+        log.warning(
             f"the stem of {name} does not fit {image_size}×{image_size} images: the model reduces them "
             f"{reduction}-fold, to a last map of {last_map}×{last_map}; larger images (model.image_size) or, "
             f"from scratch, the small stem of {_families()} do better"
         )
 
 
-def _missing_weights(name: str, cfg: PretrainedCfg) -> str:
+def _explain_missing_weights(name: str, cfg: PretrainedCfg) -> str:
     from huggingface_hub import constants
 
     if cfg.hf_hub_id:

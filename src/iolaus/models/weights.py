@@ -1,4 +1,4 @@
-"""Starting weights from a file on this disk: a run's own checkpoint, or what others saved with torch or safetensors."""
+"""Starting weights from a local file: a run's checkpoint, or one that others saved with torch or safetensors."""
 
 import argparse
 import difflib
@@ -8,51 +8,51 @@ import warnings
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from iolaus import checkpoint
 from iolaus.errors import first_line
-from iolaus.groups import classifier_of
+from iolaus.files import checkpoint
+from iolaus.files.layout import BEST
+from iolaus.methods.param_groups import classifier_of
 
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
-# where a dict with more in it (optimizer, epoch, …) keeps the model; averaged weights first, as timm takes them
+# the keys under which a larger dict (optimizer, epoch, …) keeps the model; averaged weights first, as in timm
 PLACES = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of DistributedDataParallel and AveragedModel, and of torch.compile
-# by the sizes of the first convolution's filters in the file and in the model
+# the file's stem, by the sizes of the first convolution's filters in the file and in the model
 STEMS = {"(7, 7) (3, 3)": "large", "(3, 3) (7, 7)": "small"}
 
 
 def load_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] | None = None) -> str:
     """Load the weights of a local file into `model`, and return one line about what was loaded and what was not.
 
-    Names and shapes have to be the model's. The classifier alone may differ, and then all of it stays fresh: it
-    fits no weights of another number of classes. It does so as well where file and model know their classes and
-    these are not the same. BatchNorm's counters may be missing. Numbers are cast to the model's dtype.
+    Names and shapes must equal the model's. Only the classifier may differ; it then keeps its initial weights. It also
+    does so if file and model know their classes and these differ. BatchNorm's counters may be missing. Numbers are cast
+    to the model's dtype.
 
     Args:
         model: on any device, in any memory format; both stay as they are.
         path: best.pt or last.pt of a run, or the run's folder (its best.pt); or a state dict, plain or in a dict
-            below one of PLACES, saved by torch or, as *.safetensors, by safetensors.
-        classes: names of the model's classes in their order, where they are known.
+            under one of PLACES, saved by torch or, as *.safetensors, by safetensors.
+        classes: names of the model's classes in their order, if known.
 
     Raises:
-        ValueError: one line, `weights=PATH: …`, when there is no such file, it can't be read (tensors only, no
-            pickled objects) or does not fit; the model is then as it was.
+        ValueError: one line, `weights=PATH: …`, if the file is missing, unreadable (only tensors are read, no
+            pickled objects) or does not fit; the model is then unchanged.
     """
     try:
         file = _file_at(Path(path).expanduser())
-        content = _read(file)
+        content = _read_file(file)
         part, theirs = _tensors_of(content, model)
         mine = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
         head = classifier_of(model)
-        why_fresh = _why_fresh(mine, theirs, head) or _other_classes(content, classes)
-        names = _fitting(model, mine, theirs, head if why_fresh else set())
+        why_fresh = _compare_heads(mine, theirs, head) or _compare_classes(content, classes)
+        names = _select_names(model, mine, theirs, head if why_fresh else set())
         with torch.no_grad():
             ready = {name: torch.empty_like(mine[name]).copy_(theirs[name]) for name in names}
-            for name, value in ready.items():  # nothing fails from here on, and up to here the model is as it was
+            for name, value in ready.items():  # nothing fails from here on, and so far the model is unchanged
                 mine[name].copy_(value)
     except (ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"weights={path}: {first_line(error)}") from error
@@ -64,48 +64,48 @@ def load_weights(model: nn.Module, path: str | Path, *, classes: Sequence[str] |
 
 
 def _file_at(path: Path) -> Path:
-    """The file that a path means: itself, or best.pt of a folder. Raises ValueError with the nearest names there."""
-    file = path / checkpoint.BEST if os.path.isdir(path) else path
+    """The path itself, or best.pt in it if it is a folder. Raises ValueError with the nearest names there."""
+    file = path / BEST if os.path.isdir(path) else path
     if os.path.isfile(file):
         return file
     if not os.path.isdir(file.parent):
         raise ValueError(f"no such file; there is no folder {file.parent.absolute()} either")
     near = difflib.get_close_matches(file.name, sorted(os.listdir(file.parent)), n=3, cutoff=0.5)
-    what = f"a folder without {checkpoint.BEST}" if file != path else "no such file"
+    what = f"a folder without {BEST}" if file != path else "no such file"
     nearest = f"; nearest names there: {', '.join(near)}" if near else ""
     raise ValueError(f"{what}, looked for {file.absolute()}{nearest}")
 
 
-def _read(file: Path) -> Any:
-    """What the file holds, tensors and plain containers only. Raises ValueError when it can't be read."""
+def _read_file(file: Path) -> object:
+    """The file's content, tensors and plain containers only. Raises ValueError if it can't be read."""
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file  # comes with timm
 
             return load_file(file)
-        # timm and many training scripts put their arguments beside the weights; a Namespace runs no code
+        # timm and many training scripts save their arguments with the weights; a Namespace runs no code
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings(action="ignore"):
             if zipfile.is_zipfile(file):
                 return checkpoint.load(file)
             return torch.load(file, map_location="cpu", weights_only=True)  # torch's format before 1.6, without CRCs
-    except Exception as error:  # each library has its own for a broken file, some without words
+    except Exception as error:  # each library has its own error for a broken file, some without a message
         if found := re.search(r"Unsupported global: GLOBAL (\S+)", f"{error} {error.__cause__}"):
             raise ValueError(f"it holds a {found[1]}, and only tensors are read; save model.state_dict()") from error
         reason = first_line(error)
-        if reason.startswith(f"{file}: "):  # checkpoint.load has said it all
+        if reason.startswith(f"{file}: "):  # checkpoint.load's message is complete
             raise ValueError(reason.removeprefix(f"{file}: ")) from error
         raise ValueError(f"no file of weights, or a damaged one ({reason})") from error
 
 
-def _tensors_of(content: Any, model: nn.Module) -> tuple[str, dict[str, Tensor]]:
-    """The key below which a file's content keeps the weights ("" at the top), and these by the model's names."""
+def _tensors_of(content: object, model: nn.Module) -> tuple[str, dict[str, Tensor]]:
+    """The key under which a file's content keeps the weights ("" at the top), and these by the model's names."""
     content = content if isinstance(content, dict) else {}
     ours = isinstance(content.get("learner"), dict)  # last.pt
     content = content["learner"] if ours else content
     places = ("ema", "model") if ours else PLACES
     part = next((key for key in places if isinstance(content.get(key), dict) and content[key]), "")
     content = content[part] if part else content
-    # AveragedModel counts its updates beside the module that it averages
+    # AveragedModel saves its count of updates with the module that it averages
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor) and k != "n_averaged"}
     if not tensors:
         raise ValueError("it holds no tensors by name")
@@ -115,15 +115,15 @@ def _tensors_of(content: Any, model: nn.Module) -> tuple[str, dict[str, Tensor]]
     return part, tensors
 
 
-def _within(name: str, parameters: Iterable[str]) -> bool:
-    """Whether it is one of these parameters or beside one in its module: a buffer, a bias that one side lacks."""
+def _is_beside(name: str, parameters: Iterable[str]) -> bool:
+    """Whether it is one of these parameters, or in the same module: a buffer, or a bias that one side lacks."""
     return any(name == its or ("." in its and name.startswith(its.rpartition(".")[0] + ".")) for its in parameters)
 
 
-def _why_fresh(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], head: set[str]) -> str:
-    """How the file's classifier differs from the model's in names or shapes; empty where it does not."""
-    here = {name: tuple(value.shape) for name, value in mine.items() if _within(name, head)}
-    there = {name: tuple(value.shape) for name, value in theirs.items() if _within(name, head)}
+def _compare_heads(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], head: set[str]) -> str:
+    """How the file's classifier differs from the model's in names or shapes; empty if it does not."""
+    here = {name: tuple(value.shape) for name, value in mine.items() if _is_beside(name, head)}
+    there = {name: tuple(value.shape) for name, value in theirs.items() if _is_beside(name, head)}
     if here == there:
         return ""
     if not there:
@@ -135,9 +135,9 @@ def _why_fresh(mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], head: s
     return f"{name} is {there.get(name, 'not')} there and {here.get(name, 'not')} here"
 
 
-def _other_classes(content: dict[str, Any], classes: Sequence[str] | None) -> str:
-    """How the classes of a best.pt differ from the model's; empty where they don't, or either is not known."""
-    saved = content if content.keys() >= {"model", "metrics", "classes"} else {}
+def _compare_classes(content: object, classes: Sequence[str] | None) -> str:
+    """How the classes of a best.pt differ from the model's; empty if they don't, or either is unknown."""
+    saved = content if isinstance(content, dict) and content.keys() >= {"model", "metrics", "classes"} else {}
     if classes is None or not isinstance(saved.get("classes"), list | tuple):
         return ""
     there, here = list(saved["classes"]), list(classes)
@@ -148,16 +148,18 @@ def _other_classes(content: dict[str, Any], classes: Sequence[str] | None) -> st
 
 
 def _is_counter(name: str) -> bool:
-    return name.endswith(".num_batches_tracked")  # of batches, which old files lack and default BatchNorm never reads
+    return name.endswith(".num_batches_tracked")  # old files lack it, and BatchNorm does not read it by default
 
 
-def _fitting(model: nn.Module, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], fresh: set[str]) -> list[str]:
-    """The names to load, all but those of the parameters in `fresh` and what is beside them.
+def _select_names(
+    model: nn.Module, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor], fresh: set[str]
+) -> list[str]:
+    """The names to load: all but the parameters in `fresh` and what is beside them in their modules.
 
-    Raises ValueError when names or shapes differ; it names the first difference and counts the others.
+    Raises ValueError if names or shapes differ, with the first difference and the number of others.
     """
-    here = {name: tuple(value.shape) for name, value in mine.items() if not _within(name, fresh)}
-    there = {name: tuple(value.shape) for name, value in theirs.items() if not _within(name, fresh)}
+    here = {name: tuple(value.shape) for name, value in mine.items() if not _is_beside(name, fresh)}
+    there = {name: tuple(value.shape) for name, value in theirs.items() if not _is_beside(name, fresh)}
     shapes = [name for name in here if there.get(name, here[name]) != here[name]]
     missing = [name for name in here if name not in there and not _is_counter(name)]
     unexpected = [name for name in there if name not in here]
@@ -170,7 +172,7 @@ def _fitting(model: nn.Module, mine: Mapping[str, Tensor], theirs: Mapping[str, 
             stem = STEMS.get(f"{there[name][2:]} {here[name][2:]}")
             advice = f"; model.stem={stem} takes the file's stem" if stem else ""
     elif count:
-        line = f"it lacks {missing[0]}" if missing else f"it has {unexpected[0]}, which the model has not"
+        line = f"it lacks {missing[0]}" if missing else f"it has {unexpected[0]}, which the model does not have"
     elif not here:
         line = "the model is a classifier alone, and the file's is another"
     else:

@@ -1,21 +1,21 @@
-"""What a report is made of before it is written as HTML or, here, as Markdown: sections of blocks."""
+"""What a report is made of before it is written as HTML and Markdown: sections of blocks."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from iolaus.report.drawing import Entry, Picture, Style
+from iolaus.show.drawing import Entry, Picture, Style
 
 
 @dataclass(frozen=True)
 class Cell:
     text: str
-    order: float | str | None = None  # by which its column is sorted, if not by the text
+    order: float | str | None = None  # sorts the column; None for the text
     strong: bool = False
     heat: float | None = None  # from 0, bad, to 1, good
-    style: Style | None = None  # of the line in the pictures that belongs to this row
+    style: Style | None = None  # of this row's line in the pictures
     link: str | None = None  # a path relative to the report
-    whole: str = ""  # the text, where that one is shortened
+    whole: str = ""  # the full text, if `text` is shortened
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Column:
 @dataclass(frozen=True)
 class Table:
     columns: Sequence[Column]
-    best: int | None = None  # a row that stands out
-    heads: int = 0  # how many first columns name the row
+    best: int | None = None  # the row to highlight
+    heads: int = 0  # the number of first columns that name the row
     sortable: bool = False
 
     @property
@@ -41,7 +41,7 @@ class Table:
 @dataclass(frozen=True)
 class Text:
     text: str
-    kind: str = "plain"  # plain, lead, note, warning or command
+    role: str = "plain"  # plain, lead, note, warning or command
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,16 @@ class Gallery:
     legend: Sequence[Entry] = ()
 
 
-Block = Text | Facts | Table | Gallery
+@dataclass(frozen=True)
+class Photo:
+    """A picture that a file of a run holds."""
+
+    title: str
+    path: str  # relative to the report
+    source: str  # a data: URI
+
+
+Block = Text | Facts | Table | Gallery | Photo
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,17 @@ class Section:
     title: str
     blocks: Sequence[Block]
     folded: bool = False
+    level: int = 2  # of the heading
+    within: str = ""  # the title of the section around it
+
+    @property
+    def anchor(self) -> str:
+        return anchor_of(f"{self.within} {self.title}".strip())
+
+
+def anchor_of(title: str) -> str:
+    """The name of a heading in a link, as GitHub makes it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -76,43 +96,3 @@ class Document:
     def pictures(self) -> list[Picture]:
         galleries = [block for section in self.sections for block in section.blocks if isinstance(block, Gallery)]
         return [picture for gallery in galleries for picture in gallery.pictures]
-
-
-def to_markdown(document: Document) -> str:
-    parts = [f"# {escaped(document.title)}", *map(markdown, document.head)]
-    for section in document.sections:
-        parts += [f"## {escaped(section.title)}", *map(markdown, section.blocks)]
-    return "\n\n".join([*parts, escaped(document.foot)]) + "\n"
-
-
-def markdown(block: Block) -> str:
-    match block:
-        case Text(text, "command"):
-            fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-            return f"{fence}sh\n{text}\n{fence}"
-        case Text(text, kind):
-            return f"**{escaped(text)}**" if kind in ("lead", "warning") else escaped(text)
-        case Facts(pairs):
-            return "\n".join(f"- {escaped(name)}: {escaped(value)}" for name, value in pairs)
-        case Gallery(pictures):
-            return "\n".join(f"![{escaped(picture.title)}](plots/{picture.name}.png)" for picture in pictures)
-        case Table(columns):
-            rule = "|".join("--:" if column.numeric else ":--" for column in columns)
-            rows = [line([in_cell(cell, i == block.best) for cell in row]) for i, row in enumerate(block.rows)]
-            return "\n".join([line([escaped(column.name) for column in columns]), f"|{rule}|", *rows])
-
-
-def line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def in_cell(cell: Cell, strong: bool) -> str:
-    text = escaped(cell.text)
-    text = f"[{text}]({cell.link})" if cell.link and text else text
-    return f"**{text}**" if text and (strong or cell.strong) else text
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is, in one line; an underscore within a word is none of Markdown's."""
-    text = re.sub(r"([\\`*\[\]|<>$])", r"\\\1", " ".join(text.split()))
-    return re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)

@@ -4,26 +4,33 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from iolaus.report.groups import Measure, measure
-from iolaus.report.runs import FAILED, FINISHED, inside, read_yaml
-from iolaus.stopping import mode_of
-from iolaus.storage import JOURNAL, opened
+from iolaus.files.layout import FAILED, FINISHED
+from iolaus.files.optuna_storage import JOURNAL, load_study
+from iolaus.files.study_url import readable_url, sqlite_path
+from iolaus.methods.stopping import mode_of
+from iolaus.report.parsing import get_nested, read_yaml
+from iolaus.show.numbers import Metric, metric_of
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+    from optuna.trial import FrozenTrial
 
 
 @dataclass(frozen=True)
 class Search:
     """A study of Optuna's."""
 
-    study: Any  # optuna.Study
+    study: "OptunaStudy"
     names: list[str]  # of the objectives
     maximize: list[bool]
-    trials: list[Any]
+    trials: "list[FrozenTrial]"
 
     @property
-    def measures(self) -> list[Measure]:
-        return list(map(measure, self.names))
+    def metrics(self) -> list[Metric]:
+        """The objectives."""
+        return list(map(metric_of, self.names))
 
     @property
     def states(self) -> Counter[str]:
@@ -32,45 +39,36 @@ class Search:
         return Counter(ours.get(trial.state.name, trial.state.name.lower()) for trial in self.trials)
 
     @property
-    def complete(self) -> list[Any]:
+    def complete(self) -> "list[FrozenTrial]":
         return [trial for trial in self.trials if trial.state.name == "COMPLETE"]
 
     @property
-    def best(self) -> list[Any]:
+    def best(self) -> "list[FrozenTrial]":
         """One trial, or those of the Pareto front."""
         if not self.complete:
             return []
         return self.study.best_trials if len(self.names) > 1 else [self.study.best_trial]
 
 
-def read_search(folder: Path, objectives: Sequence[str]) -> Search | None:
-    """The Optuna study of a sweep's folder; None where it has none. objectives: the runs' own, by name.
+def read_search(folder: Path, objectives: Sequence[str], storage: str | None = None) -> Search | None:
+    """The Optuna study of a sweep's folder, in its journal or the sweeper's storage; None if there is none.
 
-    Raises what Optuna, SQLAlchemy or a driver raise where it can't be read.
+    objectives: the names of the runs' own. storage: the URL that the user gives; multirun.yaml can be a stranger's, and
+    is only taken at its word for a file of SQLite's. Raises what Optuna, SQLAlchemy or a driver raise where it can't be
+    read.
     """
-    study = load(folder)
-    if study is None:
+    sweeper = get_nested(read_yaml(folder / "multirun.yaml"), "hydra", "sweeper")
+    url, name = get_nested(sweeper, "storage"), get_nested(sweeper, "study_name")
+    journal = folder / JOURNAL
+    if journal.is_file() and not journal.is_symlink():  # a link may lead to a file that is not ours to lock and repair
+        url = None
+    elif storage is not None and sqlite_path(storage) is None:
+        url = storage
+    elif not isinstance(url, str) or "://" not in url or "${" in url or (url := readable_url(url)) is None:
         return None
+    study = load_study(folder, url, folder.name if name is None or "${" in str(name) else str(name))
     maximize = [direction.name == "MAXIMIZE" for direction in study.directions]
     fitting = [mode_of(name) == "max" for name in objectives] == maximize
     numbered = [f"objective {i + 1}" for i in range(len(maximize))]
     names = list(study.metric_names or (objectives if fitting else numbered))
     return Search(study, names, maximize, study.get_trials(deepcopy=False))
-
-
-def load(folder: Path) -> Any:
-    """An optuna.Study: of the folder's journal, or of the storage that its sweep was told."""
-    sweeper = inside(read_yaml(folder / "multirun.yaml"), "hydra", "sweeper")
-    url, name = inside(sweeper, "storage"), inside(sweeper, "study_name")
-    is_journal = (folder / JOURNAL).is_file()
-    if not is_journal and (not isinstance(url, str) or "://" not in url or "${" in url):
-        return None
-    if not is_journal and url.startswith("sqlite:///") and not Path(url.removeprefix("sqlite:///")).is_file():
-        return None  # to open it would make it
-
-    import optuna
-
-    storage = opened(None if is_journal else url, folder)
-    if is_journal:  # of one study, whose folder may have another name by now
-        name = storage.get_all_studies()[0].study_name
-    return optuna.load_study(study_name=folder.name if name is None or "${" in str(name) else name, storage=storage)

@@ -1,0 +1,37 @@
+"""What has to be quoted on the command line, and how: for Hydra's syntax of values, and for the shell."""
+
+import re
+import shlex
+
+UNREAD = re.compile(r"Error when parsing index: \d+, string: (?P<override>.*?) out of \[", re.DOTALL)
+
+
+def quote_value(key: str, value: object) -> str:
+    """`key=value` as it is typed in a shell so that the value is a text: `"study='123'"`."""
+    # Hydra's grammar: backslashes are doubled before a quotation mark alone
+    escaped = re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), str(value))
+    override = f"{key}='{escaped}'"
+    return shlex.quote(override) if re.search(r'["$`\\!]', override) else f'"{override}"'
+
+
+def paste(key: str, text: object) -> str:
+    """`key=text` to be pasted into a shell: quoted only where the shell or Hydra would read another text."""
+    plain = re.fullmatch(r"[\w./:+-]*[A-Za-z/][\w./:+-]*", str(text), re.ASCII)
+    value = re.fullmatch(r"null|true|false|[+-]?(nan|inf)|[+-]?[\d._]+e[+-]?[\d_]+", str(text), re.IGNORECASE)
+    return f"{key}={text}" if plain and not value else quote_value(key, text)
+
+
+def explain_unread(message: str, reason: str) -> str | None:
+    """The line for an override that Hydra can't read, from its message and the reason; None for another message."""
+    if (found := UNREAD.match(message)) is None:
+        return None
+    override = found["override"]
+    key, equals, value = override.partition("=")
+    if not equals:
+        return f"{override}: must be key=value; a value with a space is quoted twice: {quote_value('key', 'a b')}"
+    if re.match(r"choice\(.*\bnull\b", value):
+        listed = value.removeprefix("choice(").removesuffix(")")
+        return f"{override}: choice() takes no null; give a list: {key}={listed}"
+    if re.match(r"\w+\(", value):  # a function of Hydra's: range(1,x), interval(a)
+        return f"{override}: {reason.splitlines()[-1].strip() if reason.strip() else 'can not be read'}"
+    return f"{override}: a value with such characters is quoted: {quote_value(key, value)}"

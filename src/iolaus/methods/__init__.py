@@ -1,0 +1,1 @@
+"""Methods of training: one paper or rule a file."""

@@ -1,0 +1,1 @@
+"""One run, shown to a person: progress, tables, curves, trackers."""

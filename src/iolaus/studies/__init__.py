@@ -1,0 +1,1 @@
+"""Multiruns: every combination, or a search; everything that knows Hydra's sweepers and launchers."""

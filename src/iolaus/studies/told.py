@@ -1,0 +1,35 @@
+"""What ends a run of a sweep, told once: ten runs that lack the same folder have one mistake."""
+
+import sys
+import threading
+
+from hydra.core.singleton import Singleton
+
+from iolaus.config.explain import explain
+from iolaus.errors import ConfigError, RunFailed, printable
+
+_telling = threading.Lock()
+
+
+class Told(metaclass=Singleton):
+    """The lines that this command has printed. Hydra hands its singletons to its workers.
+
+    by_sweeper: whether the process that launches the runs tells, and not the one that has met the error.
+    """
+
+    def __init__(self) -> None:
+        self.begin()
+
+    def begin(self, by_sweeper: bool = False) -> None:
+        """Begin a sweep."""
+        self.lines: set[str] = set()
+        self.by_sweeper = by_sweeper
+
+    def tell(self, error: ConfigError | RunFailed) -> None:
+        """Print the lines of an error that were not printed yet."""
+        with _telling:
+            for line in explain(error):
+                if line not in self.lines:
+                    print(f"iolaus: {printable(line)}", file=sys.stderr)
+                self.lines.add(line)
+        error.told = True

@@ -1,0 +1,122 @@
+"""Which run is meant, and what its files hold of the model: weights, classes, input, configuration."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from iolaus.data.image_input import ImageInput
+from iolaus.errors import ConfigError, first_line
+from iolaus.files import checkpoint
+from iolaus.files.layout import BEST, FINISHED, HYDRA, LAST
+from iolaus.files.moved import update_config
+from iolaus.files.run_folder import OUTPUTS, RunFolder
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a checkpoint holds besides the optimizer's state.
+
+    file: the checkpoint. weights: the state dict that evaluation uses (the average, where there is one). metrics: of
+    the epoch. input: None, and classes empty, where a run of before did not save them. config: plain containers.
+    """
+
+    file: Path
+    weights: dict[str, Any]
+    metrics: dict[str, float]
+    classes: list[str]
+    input: ImageInput | None
+    config: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return self.file.parent
+
+
+def find_run(given: str | Path) -> Path:
+    """The folder of the run that `given` means: a run's folder, a study's (its best run), or `last`.
+
+    `last` is the run in outputs/ whose best.pt is the newest. A checkpoint's own path is returned as it is. Raises
+    ConfigError.
+    """
+    path = Path(given).expanduser()
+    if str(given) == "last":
+        saved = [found for found in OUTPUTS.glob(f"**/{BEST}") if RunFolder(found.parent).is_run()]
+        if not saved:
+            raise ConfigError(f"last: {OUTPUTS}/ holds no run with a {BEST}")
+        return max(saved, key=lambda found: found.stat().st_mtime).parent
+    if path.is_file() or RunFolder(path).is_run() or (path / BEST).is_file():
+        return path
+    if not path.is_dir():
+        parent = path.parent
+        names = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
+        hint = f"; nearest names there: {', '.join(near)}" if near else ""
+        raise ConfigError(f"{given}: no such run{hint}")
+    return best_run_of(path)
+
+
+def best_run_of(folder: Path) -> Path:
+    """The run of a study whose objective is best, as the study's own table has it. Raises ConfigError."""
+    from iolaus.report.runs import read_study
+
+    if not any(folder.glob(f"**/{HYDRA}/config.yaml")):
+        raise ConfigError(f"{folder}: neither a run nor a study (no {HYDRA}/ in it or below it)")
+    try:
+        study = read_study(folder)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from error
+    usable = [run for run in study.runs if run.status == FINISHED and (run.folder / BEST).is_file()]
+    if not usable:
+        raise ConfigError(f"{folder}: no run of this study is finished and has a {BEST}")
+    return min(usable, key=lambda run: study.order(study.objective_value(run))).folder
+
+
+def read_model(given: str | Path, which: Which = "best") -> SavedModel:
+    """Read the checkpoint of a run: best.pt, or the weights of last.pt. Raises ConfigError, one line."""
+    found = find_run(given)
+    file = found if found.is_file() else found / (BEST if which == "best" else LAST)
+    try:
+        content = checkpoint.load(file)
+    except ValueError as error:
+        raise ConfigError(first_line(error)) from error
+    learner = content.get("learner")
+    if isinstance(learner, dict):  # last.pt
+        history = content.get("state", {}).get("history") or [{}]
+        weights, metrics = learner.get("ema") or learner.get("model"), history[-1]
+    else:
+        weights, metrics = content.get("model"), content.get("metrics", {})
+    if not isinstance(weights, dict):
+        raise ConfigError(f"{file}: no checkpoint of a run (it holds {', '.join(map(str, content)) or 'nothing'})")
+    results = RunFolder(file.parent).results()
+    config = content.get("config") or results.get("config") or _composed_config(file)
+    kept = content.get("input") or results.get("input")
+    classes = content.get("classes") or results.get("classes") or []
+    return SavedModel(file, weights, metrics, [*map(str, classes)], _read_input(file, kept), update_config(config))
+
+
+def _composed_config(file: Path) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    folder = RunFolder(file.parent)
+    if not folder.is_run():
+        raise ConfigError(f"{file}: holds no configuration, and there is no {HYDRA}/ beside it")
+    try:
+        plain: dict[str, Any] = OmegaConf.to_container(folder.saved_config(), resolve=True)  # type: ignore[assignment]
+    except ConfigError:
+        raise
+    except Exception as error:  # of an interpolation, such as a variable that is not set
+        raise ConfigError(f"{folder.config_file}: {first_line(error)}") from error
+    return plain
+
+
+def _read_input(file: Path, saved: object) -> ImageInput | None:
+    """The saved `input`, without keys that this version does not know. Raises ConfigError where one is missing."""
+    if not isinstance(saved, dict):
+        return None
+    try:
+        return ImageInput.from_plain(saved)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: its input can't be read ({first_line(error)})") from error

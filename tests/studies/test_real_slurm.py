@@ -1,0 +1,258 @@
+"""hydra/launcher=slurm under a real Slurm of two nodes on this machine, from Debian's slurm-wlm and munge.
+
+Whatever ends a worker, nothing is lost and nothing is done twice.
+"""
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import processes
+import pytest
+from conftest import ROOT, TINY, alone, command_in
+
+pytestmark = [
+    alone,
+    pytest.mark.skipif(
+        not all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmd", "sbatch")),
+        reason="no Slurm: apt-get install slurm-wlm munge",
+    ),
+    pytest.mark.skipif(getattr(os, "getuid", lambda: 1)() != 0, reason="only root can start Slurm's daemons"),
+]  # fmt: skip
+
+CONF = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+SlurmUser=root
+SlurmdUser=root
+SlurmdParameters=config_overrides
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/%n
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/%n.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/%n.log
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+JobRequeue=1
+ReturnToService=2
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_1} CPUs=2
+NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_2} CPUs=2
+PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1
+PartitionName=high Nodes=n1,n2 PriorityTier=9
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Slurm's daemons, in a folder of their own; their environment."""
+    folder, host = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp")), os.uname().nodename
+    folder.chmod(0o755)
+    first = 20000 + os.getpid() % 10000
+    conf = CONF.format(folder=folder, host=host, port=first, port_1=first + 1, port_2=first + 2)
+    (folder / "slurm.conf").write_text(conf)
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o400)
+    (folder / "state").mkdir()
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    patch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
+    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])))
+    files = (f"--{name}-file={folder}/{name}" for name in ("key", "pid", "log", "seed"))
+    daemons = [["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files],
+               ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]  # fmt: skip
+    started = []
+    with (folder / "output").open("w") as output:
+        for daemon in daemons:
+            started.append(subprocess.Popen(daemon, stdout=output, stderr=output))
+            if daemon[0] == "munged":
+                processes.wait_for(lambda: (folder / "munge.socket").exists(), seconds=30)
+    try:
+        processes.wait_for(
+            lambda: set(slurm("sinfo", "-h", "-N", "-o", "%N %T").splitlines()) == {"n1 idle", "n2 idle"}, seconds=60
+        )
+        yield folder
+    finally:
+        slurm("scancel", "--user=root")
+        with contextlib.suppress(AssertionError):
+            processes.wait_for(lambda: not queued(), seconds=30)
+        for daemon in reversed(started):
+            daemon.terminate()
+            daemon.wait(30)
+        patch.undo()
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(cluster):
+    yield
+    slurm("scancel", "--user=root")
+    processes.wait_for(lambda: not queued(), seconds=60)
+
+
+def slurm(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def queued():
+    return slurm("squeue", "-h", "-r", "-o", "%i").split()
+
+
+def logs_of(study):
+    return "".join(path.read_text() for path in sorted((study / ".slurm").glob("*.log")))
+
+
+def begin_again(task):
+    """Let a task that queues again begin now: Slurm would wait two minutes."""
+    processes.wait_for(lambda: slurm("squeue", "-h", "-r", "-o", "%T", "-j", task).split() == ["PENDING"], seconds=60)
+    slurm("scontrol", "update", f"JobId={task}", "StartTime=now")
+
+
+def wait_for_the_end(study):
+    deadline = time.monotonic() + 240
+    while queued():
+        assert time.monotonic() < deadline, f"{slurm('squeue')}\n{logs_of(study)}"
+        time.sleep(0.2)
+
+
+def epochs_of(run):
+    path = run / "metrics.jsonl"
+    return [json.loads(line)["epoch"] for line in path.read_text().splitlines() if line] if path.exists() else []
+
+
+STEPS = 100  # of an epoch
+LONG = (*TINY, "-m", "study=s", "hydra/launcher=slurm", "trainer.monitor_every=0", "trainer.device=cpu",
+        "dataset.train_count=2000", "model.widths=[16]", "trainer.epochs=6")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["grid", "search"])
+def test_requeued_cancelled_and_preempted_workers_lose_nothing_and_repeat_nothing(cluster, command, tmp_path, kind):
+    varied = ("seed=0,1,2,3",)
+    if kind == "search":
+        varied = (
+            "hydra/sweeper=optuna",
+            "seed=choice(0,1,2,3)",
+            "hydra/sweeper/sampler=grid",
+            "hydra.sweeper.n_trials=4",
+        )
+    arguments = (*LONG, *varied, "hydra.launcher.jobs=2")
+    study = tmp_path / "outputs" / "s"
+    for seconds in (0.5, 1.0):  # the submitting process is killed
+        submitter = processes.start(tmp_path, *arguments)
+        time.sleep(seconds)
+        with contextlib.suppress(ProcessLookupError):  # it was faster
+            processes.kill(submitter)
+    outcome = command(*arguments)
+    assert outcome.status == 0, outcome.err
+    assert len(queued()) == 2
+    processes.wait_for(lambda: len(queued()) < 2 or sum(len(epochs_of(run)) > 0 for run in study.glob("*")) == 2)
+    first, second = queued()
+    slurm("scancel", "--batch", "--signal=USR1", first)  # as Slurm does before the end of --time
+    begin_again(first)
+    slurm("scancel", second)
+    processes.wait_for(lambda: second not in queued(), seconds=60)
+    outcome = command(*arguments)
+    assert outcome.status == 0, outcome.err
+    assert queued()
+    count = logs_of(study).count("epoch ")
+    processes.wait_for(lambda: logs_of(study).count("epoch ") > count + 2 or len(queued()) < 2)
+    if queued():
+        slurm("scontrol", "requeue", queued()[0])  # as when another job takes the machine
+        begin_again(queued()[0])
+    wait_for_the_end(study)
+    runs = sorted(path.parent for path in study.glob("*/results.json"))
+    assert len(runs) == 4, logs_of(study)
+    logs = logs_of(study)
+    resumed = [int(step) for step in re.findall(r"resumed in epoch \d+, after step (\d+)", logs)]
+    assert len(resumed) >= 2, logs
+    assert any(step % STEPS for step in resumed), resumed
+    lines = re.findall(r"^epoch (\d+)/6", logs, flags=re.MULTILINE)
+    assert len(lines) == 4 * 6  # each epoch of each run is told once
+    for run in runs:
+        result = json.loads((run / "results.json").read_text())
+        assert result["status"] == "finished"
+        assert epochs_of(run) == [metrics["epoch"] for metrics in result["history"]] == list(range(6))
+    outcome = command(*arguments)
+    assert outcome.status == 0, outcome.err
+    assert not queued()
+    assert outcome.out.count(" finished\n") == 4
+    alone_again = command(*(a for a in LONG if a not in ("-m", "study=s", "hydra/launcher=slurm")), "seed=2",
+                        "hydra.run.dir=alone")  # fmt: skip
+    assert alone_again.status == 0, alone_again.err
+    same = [run for run in runs if json.loads((run / "results.json").read_text())["config"]["seed"] == 2]
+    histories = [json.loads((run / "results.json").read_text())["history"] for run in (*same, tmp_path / "alone")]
+    losses = [[(epoch["train/loss"], epoch["val/loss"]) for epoch in history] for history in histories]
+    assert losses[0] == losses[1]
+
+
+def test_two_machines_train_one_run_which_goes_on_after_a_requeue(cluster, command, tmp_path):
+    arguments = (*LONG, "hydra.launcher.nodes=2", "hydra.launcher.cpus=1")
+    study = tmp_path / "outputs" / "s"
+    outcome = command(*arguments)
+    assert outcome.status == 0, outcome.err
+    (task,) = queued()
+    processes.wait_for(lambda: epochs_of(study / "run") or not queued())
+    slurm("scancel", "--batch", "--signal=USR1", task)
+    begin_again(task)
+    wait_for_the_end(study)
+    result = json.loads((study / "run" / "results.json").read_text())
+    assert (result["status"], result["world_size"]) == ("finished", 2)
+    assert [metrics["epoch"] for metrics in result["history"]] == list(range(6))
+    assert "resumed in epoch" in logs_of(study)
+
+
+def test_what_a_value_says_reaches_slurm_as_it_is_and_no_shell(cluster, tmp_path, monkeypatch):
+    comment = "a 'b' \"c\" $(touch pwned) `touch pwned` \\ #d"
+    typed = comment.replace("'", "\\'")
+    folder = tmp_path / "it's $HOME 100%"
+    folder.mkdir()
+    given = command_in(folder, monkeypatch)
+    arguments = (*LONG, "trainer.epochs=1", f"hydra.launcher.extra=['--comment={typed}','--hold']")
+    outcome = given(*arguments)
+    assert outcome.status == 0, outcome.err
+    (task,) = queued()
+    assert f"   Comment={comment} \n" in slurm("scontrol", "show", "job", task)
+    slurm("scontrol", "release", task)
+    wait_for_the_end(folder / "outputs" / "s")
+    assert len(list(folder.glob("outputs/s/.slurm/*_0.log"))) == 1
+    assert (folder / "outputs/s/run/results.json").exists()
+    assert not list(tmp_path.rglob("pwned"))
+    outcome = given(*arguments, "study=t", "hydra.launcher.partition=nowhere")
+    assert outcome.status == 2
+    assert outcome.err.count("\n") == 1
+    assert "invalid partition specified: nowhere" in outcome.err
+    assert not (folder / "outputs" / "t").exists()
+
+
+def test_a_worker_whose_python_is_killed_is_seen_and_its_run_goes_on_by_the_same_command(cluster, command, tmp_path):
+    study = tmp_path / "outputs" / "s"
+    assert command(*LONG).status == 0
+    processes.wait_for(lambda: len(epochs_of(study / "run")) > 1 or not queued())
+    for stat in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(tmp_path).encode() in os.readlink(stat.parent / "cwd").encode() and b"iolaus" in stat.read_bytes():
+                os.kill(int(stat.parent.name), signal.SIGKILL)
+    wait_for_the_end(study)
+    assert not (study / "run" / "results.json").exists()
+    assert command(*LONG).status == 0
+    wait_for_the_end(study)
+    assert epochs_of(study / "run") == list(range(6))
+    assert "resumed in epoch" in logs_of(study)
