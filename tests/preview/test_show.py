@@ -163,11 +163,14 @@ def test_memory_is_near_what_a_step_allocates_at_its_peak(device, model, size, p
     images = torch.randn(32, 3, size, size, device=learner.device)
     targets = torch.zeros(32, dtype=torch.int64, device=learner.device)
     estimate = estimate_memory(learner, images[:8], targets[:8], batch_size=32)
-    peak = peak_bytes(lambda: loop.train_step(learner, images, targets, step=1, want_norm=False), learner.device)
-    measured = estimate.weights + estimate.optimizer + images.nbytes + peak
-    assert estimate.total == pytest.approx(
-        measured, rel=0.2 if device == "cpu" else 0.3
-    )  # cuDNN has workspaces of its own
+
+    def step():
+        loop.train_step(learner, images, targets, step=1, want_norm=False)
+
+    if device == "cuda":
+        step()  # cuDNN tries its algorithms, each with a workspace, on the first batch of a size
+    measured = estimate.weights + estimate.optimizer + images.nbytes + peak_bytes(step, learner.device)
+    assert estimate.total == pytest.approx(measured, rel=0.2 if device == "cpu" else 0.3)  # one algorithm's workspace
 
 
 def test_sizes_in_a_few_words():
