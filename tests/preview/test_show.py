@@ -157,6 +157,8 @@ def peak_bytes(step, device):
 )
 def test_memory_is_near_what_a_step_allocates_at_its_peak(device, model, size, precision):
     """CPU, torch 2.14: 1.03 to 1.09 of what is measured for resnet18 and vgg16, fp32 and bf16."""
+    if (device, precision) == ("cpu", "bf16") and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("oneDNN has no bf16 on this processor: torch unfolds the images, which takes memory of its own")
     parts = parts_of(*TINY[:2], f"dataset.size={size}", "dataset.train_count=64", f"model={model}", "tracker=none",
                      f"trainer.precision={precision}", f"trainer.device={device}", "trainer.batch_size=32")  # fmt: skip
     learner = parts.learner
