@@ -5,8 +5,9 @@ import random
 import numpy as np
 import torch
 
-# the streams: data order and augmentation, dropout and the like, initial weights, the user's function, mixing
-ORDER, STEP, WEIGHTS, SAMPLE, MIX = range(5)
+# the streams: data order and augmentation, dropout and the like, initial weights, the user's function, mixing,
+# flips that alternate
+ORDER, STEP, WEIGHTS, SAMPLE, MIX, FLIP = range(6)
 _64_BITS = 2**64 - 1
 
 

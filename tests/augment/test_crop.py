@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.v2 import functional as reference
 
-from iolaus.augment.crop import crop_and_flip
+from iolaus.augment.crop import alternate_flips, crop_and_flip, pad
 from iolaus.images import is_channels_last
 
 
@@ -32,6 +32,35 @@ def test_crop_and_flip_does_what_torchvision_does_image_by_image(dtype, shape, p
         padded = reference.pad(image, [padding])
         padded = reference.horizontal_flip(padded) if flip else padded
         assert torch.equal(result, reference.crop(padded, y, x, size, size))
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("height", "width", "padding"), [(32, 32, 2), (8, 8, 1), (5, 9, 4), (4, 4, 3), (3, 3, 0)])
+def test_reflection_is_torchs_in_any_dtype(height, width, padding, memory_format):
+    images = torch.randint(256, (6, 3, height, width), generator=generator()).contiguous(memory_format=memory_format)
+    expected = torch.nn.functional.pad(images.float(), (padding,) * 4, mode="reflect")
+    for dtype in (torch.uint8, torch.float32):
+        padded = pad(images.to(dtype), padding, "reflect")
+        assert padded.dtype == dtype
+        assert torch.equal(padded.float(), expected)
+
+
+def test_a_window_of_a_reflected_image_is_cut_as_one_of_an_image_with_zeros():
+    images = torch.randint(256, (5, 3, 8, 8), dtype=torch.uint8, generator=generator())
+    drawn = torch.tensor([[0, 0, 0], [4, 4, 1], [0, 4, 1], [2, 2, 0], [1, 3, 1]])
+    mirrored = torch.nn.functional.pad(images.float(), (2,) * 4, mode="reflect").flip(3)
+    moved = crop_and_flip(images, drawn, 2, 8, "reflect")
+    for k, (top, left, flip) in enumerate(drawn.tolist()):
+        padded = mirrored[k] if flip else mirrored[k].flip(2)
+        assert torch.equal(moved[k].float(), padded[:, top : top + 8, left : left + 8])
+
+
+def test_alternate_flips_are_a_coin_at_first_and_turn_with_each_epoch():
+    at = [alternate_flips(4000, 0.3, epoch, generator(7)) for epoch in range(4)]
+    assert at[0].float().mean().item() == pytest.approx(0.3, abs=0.03)
+    assert torch.equal(at[1], ~at[0])
+    assert torch.equal(at[2], at[0])
+    assert torch.equal(at[3], at[1])
 
 
 @given(

@@ -226,3 +226,23 @@ def test_a_transform_that_does_not_keep_the_shape_is_refused(transform, told):
 def test_a_value_out_of_range_is_refused(arguments, told):
     with pytest.raises(ValueError, match=told):
         Augmentation(**arguments)
+
+
+def test_a_border_that_is_reflected_is_smaller_than_the_image():
+    Augmentation(padding_mode="reflect", crop_padding=7).check_size(8, 8)
+    Augmentation(padding_mode="zeros", crop_padding=8).check_size(8, 8)
+    with pytest.raises(ValueError, match="crop_padding=8: must be below 8 pixels, the image that is reflected"):
+        Augmentation(padding_mode="reflect", crop_padding=8).check_size(8, 8)
+    with pytest.raises(ValueError, match="crop_padding=8: must be below 8 pixels"):
+        Augmentation(padding_mode="reflect", crop_padding=8, scale=(0.5, 1.0)).check_size(32, 8)
+
+
+def test_the_crop_of_a_batch_has_the_border_that_is_asked_for():
+    images = noise()
+    keys = {"crop_padding": 3, "flip": 0.0}
+    drawn = Augmentation(**keys).draw(24, 16, 16, generator())
+    zeros, reflected = (Augmentation(**keys, padding_mode=m).apply(images, drawn, 16) for m in ("zeros", "reflect"))
+    padded = torch.nn.functional.pad(images.float(), (3,) * 4, mode="reflect")
+    for k, (top, left, _) in enumerate(drawn["crop"].tolist()):
+        assert torch.equal(reflected[k].float(), padded[k, :, top : top + 16, left : left + 16])
+    assert not torch.equal(zeros, reflected)

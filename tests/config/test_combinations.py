@@ -16,6 +16,9 @@ UNREAD = {
     "trainer.batch_size=32 trainer.batch_size_schedule={0:16}": "has a size from epoch 0 on",
     "dataset.validation=test dataset.validation_seed=1": "validation is the whole test set",
     "augmentation.flip=0.5": "augmentation.flip=0.5: has no effect; a mirrored image is of another class",
+    "augmentation.flip_mode=alternate": "has no effect; a mirrored image is of another class",
+    "dataset=cifar10 augmentation.flip=0 augmentation.flip_mode=alternate": "augmentation.flip is 0",
+    "augmentation=none augmentation.padding_mode=reflect": "augmentation.crop_padding is 0",
     "augmentation.magnitude=5": "it is for augmentation.policy=rand_augment",
     "augmentation.mix_probability=0.5": "neither mixup_alpha nor cutmix_alpha is on",
     "augmentation.ratio=[0.5,2]": "it is for augmentation.scale",
@@ -32,7 +35,8 @@ def test_a_key_that_nothing_reads_is_said_so(given):
 
 def test_a_key_that_is_read_is_not():
     read = "scheduler=plateau scheduler.monitor=train/loss dataset=cifar10 augmentation.flip=0.5 optimizer.lr=0.1 " \
-        "augmentation=mixup augmentation.mix_probability=0.5 optimizer.betas=[0.8,0.9]"  # fmt: skip
+        "augmentation=mixup augmentation.mix_probability=0.5 optimizer.betas=[0.8,0.9] " \
+        "augmentation.flip_mode=alternate augmentation.padding_mode=reflect"  # fmt: skip
     assert keys_without_effect(checked_config(*read.split()), read.split()) == {}
 
 

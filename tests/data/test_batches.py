@@ -12,13 +12,14 @@ from torchvision.transforms.v2 import functional as reference
 
 from iolaus.augment.pipeline import Augmentation
 from iolaus.config.build_data import read_inputs
-from iolaus.data.epoch import EpochSettings
+from iolaus.data.epoch import EpochPlan, EpochSettings
 from iolaus.data.open import cached_source, clear_source_cache, image_shape, open_data
 from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Source, Split, image_folder
 from iolaus.data.split import LazyImages
 from iolaus.data.streaming import Streaming
+from iolaus.machine.ranks import Ranks
 from iolaus.settings import DatasetSettings, ModelSettings
 
 CPU = torch.device("cpu")
@@ -147,6 +148,53 @@ def test_augmentation_is_of_training_only(make, workers):
     assert_same(flipped.batches(5, 0, train=False), plain.batches(5, 0, train=False))
     mirrored = [(images.flip(-1), targets) for images, targets in plain.batches(5, 0, train=True)]
     assert_same(flipped.batches(5, 0, train=True), mirrored)
+
+
+def sides(batches):
+    """{number of an image: whether it is mirrored}, of images that are dark on the left and bright on the right."""
+    pairs = [(images[:, 1, 0, 0].round().long(), images[:, 0, 0, 0] > images[:, 0, 0, -1]) for images, _ in batches]
+    return {number: turned for some in pairs for number, turned in zip(*(part.tolist() for part in some), strict=True)}
+
+
+@pytest.mark.parametrize("workers", [None, 0, 2])
+def test_alternating_flips_are_functions_of_seed_image_and_epoch(make, workers):
+    split = numbered_split(0, 40)
+    split.images = split.images.clone()
+    split.images[:, 0, :, 4:] = 255
+    split.images[:, 0, :, :4] = 0
+    keys = {"crop_padding": 0, "flip_mode": "alternate"}
+    data, again, other = (make(split, workers, LEVELS, augmentation=Augmentation(**keys), seed=s) for s in (5, 5, 6))
+    epochs = [sides(data.batches(10, epoch, train=True)) for epoch in range(5)]
+    assert 8 < sum(epochs[0].values()) < 32
+    for epoch, seen in enumerate(epochs):
+        assert seen == {number: turned ^ bool(epoch % 2) for number, turned in epochs[0].items()}
+    # from a later epoch and batch on, in batches of another size, on each of several ranks
+    later = sides(again.batches(10, 3, train=True, start=2))
+    assert later.items() <= epochs[3].items()
+    assert len(later) == 20
+    assert sides(again.batches(8, 4, train=True)) == epochs[4]
+    for rank in range(2):
+        its = sides(again.batches(10, 1, train=True, group=Ranks(rank, 2, CPU, None)))
+        assert its.items() <= epochs[1].items()
+        assert len(its) == 20
+    assert sides(other.batches(10, 0, train=True)) != epochs[0]
+
+
+def test_alternating_flips_leave_the_order_and_the_crops_as_they_are():
+    modes = [EpochSettings(ImageShape(3, 8, 8), STATISTICS, Augmentation(flip_mode=m)) for m in ("random", "alternate")]
+    random, alternate = (EpochPlan(settings, 50, 1, train=True) for settings in modes)
+    assert torch.equal(random.order, alternate.order)
+    assert torch.equal(random.drawn["crop"][:, :2], alternate.drawn["crop"][:, :2])
+    assert not torch.equal(random.drawn["crop"], alternate.drawn["crop"])
+
+
+@pytest.mark.parametrize(("flip", "mirror"), [(0.0, True), (0.5, False)])
+def test_no_image_alternates_where_none_is_to_be_mirrored(make, flip, mirror):
+    split = noise_split(20)
+    keys = {"crop_padding": 0, "flip": flip, "mirror": mirror}
+    plain, alternate = (make(split, augmentation=Augmentation(**keys, flip_mode=m)) for m in ("random", "alternate"))
+    for epoch in (0, 1):
+        assert_same(alternate.batches(5, epoch, train=True), plain.batches(5, epoch, train=True))
 
 
 def test_images_are_normalised_as_torchvision_does_it(make):

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from iolaus.augment import color, erasing, policies, resized_crop
-from iolaus.augment.crop import crop_and_flip
+from iolaus.augment.crop import PaddingMode, alternate_flips, crop_and_flip
 from iolaus.augment.mix import Mix
 from iolaus.images import as_uint8
-from iolaus.seeds import seed_sample
+from iolaus.seeds import FLIP, seed_of, seed_sample
 
 Draws = dict[str, Tensor]  # one row for each image, on the CPU
 ERASING_SCALE, ERASING_RATIO = (0.02, 0.33), (0.3, 3.3)  # the paper's ranges of area and aspect of the rectangle
@@ -26,9 +26,11 @@ ERASING_SCALE, ERASING_RATIO = (0.02, 0.33), (0.3, 3.3)  # the paper's ranges of
 class Augmentation:
     """Settings of every augmentation; 0, null or none switches one off.
 
-    crop_padding: pixels of zeros on each side before a random crop; null is an eighth of the image (4 at 32 × 32), or
-    none if images are kept larger than the model takes them (dataset.crop_fraction) or `scale` is given.
-    flip: probability of a mirror image; 0 if that changes the class (dataset.mirror).
+    crop_padding: pixels added on each side before a random crop; null is an eighth of the image (4 at 32 × 32), or none
+    if images are kept larger than the model takes them (dataset.crop_fraction) or `scale` is given. padding_mode: what
+    they are, zeros or a reflection of the image (`crop.pad`).
+    flip: probability of a mirror image; 0 if that changes the class (dataset.mirror). flip_mode: random, in each epoch
+    anew; or alternate, in epoch 0 only and from there every other epoch (`crop.alternate_flips`).
     scale, ratio: smallest and largest area (fraction of the image) and aspect of a random resized crop.
     policy: trivial_augment (Müller & Hutter 2021) or rand_augment (Cubuk et al. 2019) with `num_ops` ops of
     `magnitude` (0 to 30). brightness, contrast, saturation, hue: strengths of a color jitter, as torchvision's.
@@ -40,7 +42,9 @@ class Augmentation:
     """
 
     crop_padding: int | None = None
+    padding_mode: PaddingMode = "zeros"
     flip: float = 0.5
+    flip_mode: Literal["random", "alternate"] = "random"
     scale: tuple[float, float] | None = None
     ratio: tuple[float, float] = (0.75, 4 / 3)
     policy: Literal["none", "trivial_augment", "rand_augment"] = "none"
@@ -93,6 +97,12 @@ class Augmentation:
             return self.crop_padding
         return max(1, size // 8) if kept_size == size and self.scale is None else 0
 
+    def check_size(self, kept_size: int, size: int) -> None:
+        """Raise ValueError if images kept at `kept_size` pixels, of which the model takes `size`, are too small."""
+        padding, pixels = self.padding(kept_size, size), kept_size if self.scale is None else size
+        if self.padding_mode == "reflect" and padding >= pixels:
+            raise ValueError(f"crop_padding={padding}: must be below {pixels} pixels, the image that is reflected")
+
     def draw(self, count: int, kept_size: int, size: int, generator: torch.Generator) -> Draws:
         """Draw for `count` images that are kept at `kept_size` pixels; the model takes `size` of these."""
         drawn: Draws = {}
@@ -117,6 +127,15 @@ class Augmentation:
             drawn["erasing"] = erasing.draw_erasing(count, size, self.erasing, ERASING_SCALE, ERASING_RATIO, generator)
         return drawn
 
+    def alternate(self, drawn: Draws, order: Tensor, seed: int, epoch: int) -> None:
+        """Put the flips of `flip_mode=alternate`, functions of (seed, image, epoch), in place of those drawn.
+
+        order: (count,) int64, the image of each row of `drawn`.
+        """
+        if self.flip_mode == "alternate" and self.flip and self.mirror:
+            generator = torch.Generator().manual_seed(seed_of(seed, 0, FLIP))
+            drawn["crop"][:, 2] = alternate_flips(len(order), self.flip, epoch, generator)[order]
+
     def boxes(self, drawn: Draws, height: int, width: int) -> Tensor:
         """The boxes of the resized crops (`scale`) in images of this size: see `resized_crop.boxes`."""
         return resized_crop.boxes(drawn["box"], height, width, self.ratio)
@@ -135,7 +154,7 @@ class Augmentation:
         """The second part, on uint8: crop and flip, policy, color jitter."""
         if "crop" in drawn:
             crop = drawn["crop"].to(images.device, non_blocking=True)
-            images = crop_and_flip(images, crop, self.padding(images.shape[-1], size), size)
+            images = crop_and_flip(images, crop, self.padding(images.shape[-1], size), size, self.padding_mode)
         if ops := _select("policy", drawn):
             images = policies.apply_ops(images, ops)
         factors = _select("jitter", drawn)

@@ -129,6 +129,8 @@ def build_augmentation(config: RunConfig, inputs: Inputs) -> Augmentation:
     """The augmentation with the user's transform in it, tried on one image."""
     assert config.augmentation_node is not None
     made: Augmentation = config.augmentation_node.build(mirror=inputs.settings.mirror)
+    with problems_of("augmentation"):
+        made.check_size(inputs.shape.kept_size, inputs.shape.size)
     if config.transform is None:
         return made
     transform = config.transform.build_function()

@@ -62,8 +62,11 @@ def dead_keys(config: "RunConfig") -> dict[str, str]:
         replaced = 0 in trainer.batch_size_schedule and trainer.scale_lr_with_batch == "none"
         rule(replaced, "trainer.batch_size_schedule has a size from epoch 0 on", "trainer.batch_size")
     rule(dataset.validation == "test", "validation is the whole test set", "dataset.validation_seed")
-    flips = augmentation.get("flip", 0) > 0 and not dataset.mirror
-    rule(flips, "a mirrored image is of another class here (dataset.mirror=false)", "augmentation.flip")
+    of_flip = ("augmentation.flip", "augmentation.flip_mode")
+    flips = augmentation.get("flip", 0) > 0
+    rule(not flips, "augmentation.flip is 0", "augmentation.flip_mode")
+    rule(flips and not dataset.mirror, "a mirrored image is of another class here (dataset.mirror=false)", *of_flip)
+    rule(augmentation.get("crop_padding") == 0, "augmentation.crop_padding is 0", "augmentation.padding_mode")
     of_policy = ("augmentation.num_ops", "augmentation.magnitude")
     rule(augmentation.get("policy") != "rand_augment", "it is for augmentation.policy=rand_augment", *of_policy)
     mixes = augmentation.get("mixup_alpha") or augmentation.get("cutmix_alpha")

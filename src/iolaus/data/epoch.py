@@ -86,6 +86,8 @@ class EpochPlan:
             self.order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
         sizes = self.shape.kept_size, self.shape.size
         self.drawn: Draws = self.augmentation.draw(count, *sizes, generator) if self.augmentation else {}
+        if self.augmentation is not None:
+            self.augmentation.alternate(self.drawn, self.order, seed, epoch)
         self.sample_seed, self.mix_seed = seed_of(seed, epoch, SAMPLE), seed_of(seed, epoch, MIX)
 
     def parts(self, batch_size: int, start: int) -> Sequence[Part]:
