@@ -16,7 +16,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from torch import nn
 
-from iolaus.config.build import build_schedule
+from iolaus.config.build import build_optimizer, build_schedule
 from iolaus.config.build_data import pretrained_input
 from iolaus.config.check import check
 
@@ -157,18 +157,21 @@ def test_both_commands_of_the_grid_fill_one_folder(command):
 
 def test_the_rate_of_cifar10_fast_goes_in_a_line_from_lr_to_0():
     checked = check(composed("experiment=cifar10_fast")[0])
-    parameters = [nn.Parameter(torch.zeros(4, 4)), nn.Parameter(torch.zeros(4))]
-    optimizer = checked.optimizer_node.partial()(parameters)
+    model = checked.model_node.build(num_classes=10, in_channels=3)
+    optimizer = build_optimizer(checked, model)
     schedule = build_schedule(checked, optimizer, count=50_000)
     rates = []
     for step in range(201):
         schedule.before_step(step)
         rates.append([group["lr"] for group in optimizer.param_groups])
         schedule.after_step()
-    muon, adamw = zip(*rates, strict=True)
-    assert muon == pytest.approx([0.24 * (1 - step / 200) for step in range(201)])
-    assert adamw == pytest.approx([0.005 * (1 - step / 200) for step in range(201)])
-    assert (muon[0], muon[200], adamw[200]) == (0.24, 0.0, 0.0)
+    muon, shifts, head, whitening = zip(*rates, strict=True)
+    for given, initial, steps in ((muon, 0.24, 200), (shifts, 0.053 * 2000, 200), (head, 0.67 * 2000, 200),
+                                  (whitening, 0.053 * 2000, 75)):  # fmt: skip
+        assert given == pytest.approx([initial * max(0, 1 - step / steps) for step in range(201)])
+    assert (muon[0], muon[200], shifts[200], whitening[75]) == (0.24, 0.0, 0.0, 0.0)
+    decays = [group["lr"] * group["weight_decay"] for group in build_optimizer(checked, model).param_groups]
+    assert decays == pytest.approx([0.0] + 3 * [2e-6 * 2000])
 
 
 def test_the_weights_of_the_fine_tuning_recipe_see_224_of_256_pixels():

@@ -213,13 +213,20 @@ class OptimizerGroups:
     no_decay_on_norm_and_bias: norms and biases have no weight decay. lr_factors: factors of the learning rate for the
     blocks of the model by depth, counted from the end: [0.25, 0.5, 1.0] is 1 for the last block, 0.5 for the one before
     and 0.25 for all earlier ones; 0 freezes. classifier_lr_factor: null takes the factor of the last block.
+    classifier_weight_decay: null takes the optimizer's. first_block_epochs: the block nearest to the input learns for
+    these epochs only, at a rate that falls in a line to 0; null is the whole run.
     """
 
     no_decay_on_norm_and_bias: bool = False
     lr_factors: list[float] | None = None
     classifier_lr_factor: float | None = None
+    classifier_weight_decay: float | None = None
+    first_block_epochs: float | None = None
 
     def __post_init__(self) -> None:
         for name, factors in (("lr_factors", self.lr_factors), ("classifier_lr_factor", [self.classifier_lr_factor])):
             allowed = all(factor is None or factor >= 0 for factor in factors or [])
             require(allowed and factors != [], name, getattr(self, name), "0 or more, or null")
+        decay, epochs = self.classifier_weight_decay, self.first_block_epochs
+        require(decay is None or decay >= 0, "classifier_weight_decay", decay, "0 or more, or null")
+        require(epochs is None or epochs > 0, "first_block_epochs", epochs, "above 0, or null for the whole run")

@@ -178,6 +178,77 @@ def test_a_group_without_muon_is_torchs_adamw_bit_for_bit(memory_format):
     assert equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.85, True), (0.9, False), (0.0, False)])
+def test_the_rest_under_sgd_is_torchs_sgd_bit_for_bit(momentum, nesterov):
+    ours = weights((8, 4, 3, 3), (5, 8), (8,), ())
+    theirs = copies(ours)
+    options = {"lr": 0.01, "weight_decay": 0.1}
+    groups = [{"params": ours[:2], "use_muon": False, **options}, {"params": ours[2:], "use_muon": False}]
+    form = {"momentum": momentum, "nesterov": nesterov}
+    other = torch.optim.SGD(
+        [{"params": theirs[:2], **options}, {"params": theirs[2:]}], lr=0.3, weight_decay=0.2, fused=True, **form
+    )
+    sgd = {"sgd_lr": 0.3, "sgd_weight_decay": 0.2, "sgd_momentum": momentum, "sgd_nesterov": nesterov}
+    mine = Muon(groups, rest="sgd", **sgd)
+    steps([mine, other], [ours, theirs])
+    assert equal(ours, theirs)
+    assert [sorted(g.keys() & mine.defaults.keys()) for g in mine.param_groups] == 2 * [
+        ["lr", "rest", "sgd_momentum", "sgd_nesterov", "weight_decay"]
+    ]
+
+
+def test_sgd_begins_for_each_parameter_with_its_own_first_gradient():
+    ours = weights((3,), (4,))
+    theirs = copies(ours)
+    mine = Muon(ours, rest="sgd", sgd_lr=0.1)
+    others = [torch.optim.SGD([p], lr=0.1, momentum=0.9, nesterov=True) for p in theirs]
+    steps([mine, others[0]], [ours[:1], theirs[:1]], count=1)
+    ours[0].grad = theirs[0].grad = None
+    steps([mine, others[1]], [ours[1:], theirs[1:]], count=2)
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q)
+
+
+def test_a_normalised_weight_has_the_norm_of_the_root_of_its_rows_before_its_update(in_fp32):
+    ours = weights((16, 4, 3, 3), (16, 4, 3, 3), (5, 8))
+    theirs = copies(ours)
+    for step in range(3):
+        for q in theirs:
+            q.data.mul_(len(q) ** 0.5 / q.data.norm())
+        options = {"lr": 0.3, "weight_decay": 0.1}
+        if step == 0:
+            mine, other = Muon(ours, **options, normalise_weights=True), Muon(theirs, **options)
+        steps([mine, other], [ours, theirs], count=1, seed=step)
+    for p, q in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(p, q)
+    still = nn.Parameter(3 * torch.ones(4, 6))
+    still.grad = torch.zeros(4, 6)
+    Muon([still], normalise_weights=True).step()
+    assert still.norm().item() == pytest.approx(2)
+
+
+def test_a_weight_of_zeros_is_normalised_to_zeros():
+    p = nn.Parameter(torch.zeros(4, 6))
+    p.grad = torch.zeros(4, 6)
+    Muon([p], normalise_weights=True).step()
+    assert not p.any()
+
+
+def test_a_state_that_was_saved_before_there_was_a_choice_goes_on_as_it_was():
+    params = weights((4, 6), (5,))
+    optimizer = Muon(params)
+    steps([optimizer], [params])
+    saved = copy.deepcopy(optimizer.state_dict())
+    for group in saved["param_groups"]:
+        group.pop("rest", None)
+        group.pop("normalise_weights", None)
+    resumed = copies(params)
+    other = Muon(resumed)
+    other.load_state_dict(saved)
+    steps([optimizer, other], [params, resumed], seed=1)
+    assert equal(params, resumed)
+
+
 def test_the_factor_is_the_shapes_under_either_rule(in_fp32):
     for shape, rows, columns in [((8, 3, 3, 3), 8, 27), ((27, 8), 27, 8)]:
         (p,) = weights(shape)
@@ -200,8 +271,9 @@ def test_plain_parameters_are_split_by_their_dimensions():
     assert [p.ndim for p in under_adamw["params"]] == [1] * 5
     assert (under_muon["use_muon"], under_muon["lr"], under_muon["weight_decay"]) == (True, 0.3, 0.1)
     assert (under_adamw["use_muon"], under_adamw["lr"], under_adamw["weight_decay"]) == (False, 0.02, 0.03)
-    assert not set(under_adamw) & {"momentum", "nesterov", "ns_steps", "adjust_lr", "adamw_lr"}
-    assert not any(key.startswith("adamw") for key in under_muon)
+    assert not set(under_adamw) & {"momentum", "nesterov", "ns_steps", "adjust_lr", "adamw_lr", "normalise_weights"}
+    assert not any(key.startswith("sgd") for key in under_adamw)
+    assert not any(key.startswith(("adamw", "sgd", "rest")) for key in under_muon)
     (only,) = Muon([model[1].weight]).param_groups
     assert only["use_muon"] is False
 
@@ -272,10 +344,11 @@ def test_a_closure_is_evaluated_with_gradients_and_its_loss_returned():
     assert optimizer.step() is None
 
 
+@pytest.mark.parametrize("rest", ["adamw", "sgd"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_run_resumed_from_a_saved_state_goes_on_bit_for_bit(dtype):
+def test_a_run_resumed_from_a_saved_state_goes_on_bit_for_bit(dtype, rest):
     params = weights((8, 4, 3, 3), (6, 5), (6, 5), (7,), dtype=dtype)
-    optimizer = Muon(params, momentum=0.9, weight_decay=0.1)
+    optimizer = Muon(params, momentum=0.9, weight_decay=0.1, rest=rest)
     steps([optimizer], [params])
     file = io.BytesIO()
     torch.save(optimizer.state_dict(), file)
@@ -287,7 +360,7 @@ def test_a_run_resumed_from_a_saved_state_goes_on_bit_for_bit(dtype):
     steps([optimizer, other, deep[1]], [params, resumed, deep[0]], seed=1)
     assert equal(params, resumed)
     assert equal(params, deep[0])
-    buffers = [state["momentum_buffer"] for state in other.state.values() if "momentum_buffer" in state]
+    buffers = [other.state[p]["momentum_buffer"] for p in resumed[:3]]
     assert [buffer.dtype for buffer in buffers] == [torch.float32] * 3
 
 
@@ -328,6 +401,10 @@ def test_a_step_with_gradients_that_overflowed_is_skipped_and_others_are_unscale
         ({"adamw_weight_decay": -1}, "adamw_weight_decay=-1: must be 0 or more"),
         ({"adamw_eps": -1}, "adamw_eps=-1: must be 0 or more"),
         ({"adamw_betas": (0.9, 1.0)}, "adamw_betas=(0.9, 1.0): must be two numbers from 0 to below 1"),
+        ({"rest": "adam"}, "rest=adam: must be adamw or sgd"),
+        ({"sgd_lr": -1}, "sgd_lr=-1: must be 0 or more"),
+        ({"sgd_weight_decay": -1}, "sgd_weight_decay=-1: must be 0 or more"),
+        ({"sgd_momentum": 1.0}, "sgd_momentum=1.0: must be 0 or more, and below 1"),
         ({"adamw_betas": [0.9]}, "adamw_betas=[0.9]: must be two numbers from 0 to below 1"),
     ],
 )
@@ -335,7 +412,9 @@ def test_a_number_out_of_its_range_is_told_by_its_name(arguments, message):
     with pytest.raises(ValueError, match="must be") as error:
         Muon(weights((2, 2)), **arguments)
     assert str(error.value) == message
-    if not next(iter(arguments)).startswith(("adamw_lr", "adamw_weight")):  # what a group may state itself
+    if not next(iter(arguments)).startswith(
+        ("adamw_lr", "adamw_weight", "sgd_lr", "sgd_weight", "rest")
+    ):  # what a group may state itself
         with pytest.raises(ValueError, match="must be"):
             Muon([{"params": weights((2, 2)), "use_muon": True, **arguments}])
 

@@ -1,8 +1,8 @@
 """Parameter groups: blocks by depth, rates of their own, no decay, frozen parts, and Muon's weights."""
 
 import copy
+import dataclasses
 import itertools
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,20 +11,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from torch import nn
 
-from iolaus.methods.param_groups import (
-    classifier_of,
-    depth_blocks,
-    describe,
-    frozen_modules,
-    hidden_weights,
-    parameter_groups,
-)
+from iolaus.methods.depth import classifier_of, depth_blocks, hidden_weights
+from iolaus.methods.param_groups import describe, frozen_modules, parameter_groups
 from iolaus.models.cnn import CNN
 from iolaus.models.mlp import MLP
+from iolaus.settings import OptimizerGroups
 
 QUARTERS = [0.25, 0.5, 1.0]
 SGD = {"lr": 0.01, "weight_decay": 5e-4}
-ADAMW = {"adamw_lr": 1e-3, "adamw_weight_decay": 0.1}
+ADAMW = {"kind": "adamw", "lr": 1e-3, "weight_decay": 0.1}
 
 # how the name of each block's first parameter begins
 BLOCKS = {
@@ -168,11 +163,11 @@ def test_resnet50_learns_at_a_quarter_before_layer3_at_half_in_it_and_fully_afte
         assert group["weight_decay"] == 5e-4
 
 
-@pytest.mark.parametrize("muon", [None, ADAMW])
+@pytest.mark.parametrize("rest", [None, ADAMW])
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "mlp"])
-def test_every_parameter_is_in_exactly_one_group_whatever_is_split(name, muon):
+def test_every_parameter_is_in_exactly_one_group_whatever_is_split(name, rest):
     model = build(name)
-    groups = parameter_groups(model, **SGD, lr_factors=QUARTERS, no_decay_on_norm_and_bias=True, muon=muon)
+    groups = parameter_groups(model, **SGD, lr_factors=QUARTERS, no_decay_on_norm_and_bias=True, rest=rest)
     assert by_name(model, groups).keys() == dict(model.named_parameters()).keys()
     names = [group["name"] for group in groups]
     assert len(names) == len(set(names))
@@ -236,7 +231,7 @@ def test_what_came_frozen_stays_out():
 )
 def test_muon_gets_the_matrices_between_stem_and_classifier(name, left):
     model = build(name)
-    groups = parameter_groups(model, **SGD, no_decay_on_norm_and_bias=True, muon=ADAMW)
+    groups = parameter_groups(model, **SGD, no_decay_on_norm_and_bias=True, rest=ADAMW)
     muon, adamw, rest = (group | {"params": names_of(model, group)} for group in groups)
     assert adamw["params"] == left
     assert rest["params"] == spared(model)
@@ -256,12 +251,45 @@ def test_depthwise_convolutions_and_narrow_matrices_are_not_muons():
 
 
 def test_the_factors_apply_to_both_of_muons_rates():
-    groups = parameter_groups(CNN(4, 1), **SGD, lr_factors=[0.5, 1.0], muon=ADAMW)
+    groups = parameter_groups(CNN(4, 1), **SGD, lr_factors=[0.5, 1.0], rest=ADAMW)
     rates = {group["name"]: group["lr"] for group in groups}
     assert rates["blocks 1-2, muon"] == pytest.approx(0.005)
     assert rates["blocks 1-2, adamw"] == pytest.approx(0.0005)
     assert rates["block 3, muon"] == 0.01
     assert rates["classifier, adamw"] == 0.001
+
+
+def test_the_classifier_has_a_weight_decay_of_its_own_but_its_bias_none_where_biases_have_none():
+    model = build("resnet18")
+    for options, spared in (({}, 0), ({"no_decay_on_norm_and_bias": True}, 1)):
+        groups = parameter_groups(model, lr=0.1, weight_decay=0.0, classifier_weight_decay=0.3, **options)
+        decays = {name: group["weight_decay"] for group in groups for name in names_of(model, group)}
+        assert decays.pop("fc.weight") == 0.3
+        assert decays.pop("fc.bias") == (0.0 if spared else 0.3)
+        assert set(decays.values()) == {0.0}
+        assert {group["lr"] for group in groups} == {0.1}
+
+
+def test_under_muon_the_classifiers_rate_and_decay_are_of_the_rest():
+    rest = {"kind": "sgd", "lr": 0.5, "weight_decay": 0.01}
+    groups = parameter_groups(CNN(4, 1), **SGD, classifier_lr_factor=4, classifier_weight_decay=0.02, rest=rest)
+    seen = {group["name"]: (group["lr"], group["weight_decay"], group["use_muon"]) for group in groups}
+    assert seen == {
+        "blocks 1-3, muon": (0.01, 5e-4, True), "blocks 1-3, sgd": (0.5, 0.01, False),
+        "classifier, sgd": (2.0, 0.02, False),
+    }  # fmt: skip
+
+
+def test_a_first_block_with_epochs_of_its_own_is_the_last_group_and_told():
+    model = build("cnn")
+    groups = parameter_groups(model, **SGD, first_block_epochs=2.5)
+    assert [(group["name"], group.get("epochs")) for group in groups] == [
+        ("blocks 2-3", None), ("classifier", None), ("block 1", 2.5),
+    ]  # fmt: skip
+    assert all(name.startswith("stages.0.") for name in names_of(model, groups[-1]))
+    assert describe(groups)[-1].startswith("block 1 (lr 0.01, weight decay 0.0005, for 2.5 epochs): ")
+    with pytest.raises(ValueError, match="first_block_epochs=2: MLP has no block before its classifier; leave it null"):
+        parameter_groups(MLP(4, 1, 8, hidden=()), **SGD, first_block_epochs=2)
 
 
 @pytest.mark.parametrize(
@@ -273,12 +301,14 @@ def test_the_factors_apply_to_both_of_muons_rates():
         ({"lr_factors": [0.5, -1.0]}, r"lr_factors=\[0.5, -1.0\]: must be 0 or more"),
         ({"lr_factors": [float("nan")]}, r"lr_factors=\[nan\]: must be 0 or more"),
         ({"classifier_lr_factor": -0.5}, "classifier_lr_factor=-0.5: must be 0 or more"),
+        ({"classifier_weight_decay": 0.1, "weight_decay": None},
+         "classifier_weight_decay=0.1: the optimizer has no weight decay; leave it null"),
         ({"lr_factors": [0.0]}, r"lr_factors=\[0.0\]: CNN has no parameter that is trained"),
     ],
 )  # fmt: skip
 def test_factors_that_do_not_fit_are_refused(options, line):
     with pytest.raises(ValueError, match=line):
-        parameter_groups(CNN(4, 1), **SGD, **options)
+        parameter_groups(CNN(4, 1), **(SGD | options))
 
 
 def test_a_model_with_nothing_to_split_or_to_train_is_refused():
@@ -354,9 +384,8 @@ def test_an_option_of_the_configuration_gives_its_groups(option, names):
     with initialize_config_dir(str(ROOT / "conf")):
         node = OmegaConf.to_container(compose(f"optimizer_groups/{option}").optimizer_groups)
     assert node.pop("_target_") == "iolaus.settings.OptimizerGroups"
-    settings = SimpleNamespace(**node)
-    assert vars(settings).keys() == {"no_decay_on_norm_and_bias", "lr_factors", "classifier_lr_factor"}
-    groups = parameter_groups(CNN(4, 1), **SGD, **vars(settings))
+    assert node.keys() == {field.name for field in dataclasses.fields(OptimizerGroups)}
+    groups = parameter_groups(CNN(4, 1), **SGD, **node)
     assert [group["name"] for group in groups] == names
 
 

@@ -30,6 +30,7 @@ from iolaus.methods.schedules import (
     steps_at,
     total_steps,
     warmup_steps,
+    stand_in,
 )  # fmt: skip
 from iolaus.settings import Trainer
 from iolaus.trust.targets import locate
@@ -264,6 +265,20 @@ def test_a_warm_up_multiplies_any_schedule_by_a_line_that_ends_at_one(option, ep
 def test_warm_up_steps_are_counted_under_a_growing_batch():
     counted = [warmup_steps(epochs, COUNT, 10, {1: 20, 3: 100}) for epochs in (0, 0.5, 1, 1.5, 3, 4)]
     assert counted == [0, 2, 4, 5, 8, 9]
+
+
+def test_a_group_that_ends_early_goes_in_a_line_to_0_and_the_others_follow_the_scheduler():
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": lr} for lr in (0.1, 0.4)]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(stand_in(optimizer), gamma=0.9)
+    schedule = Schedule(scheduler, optimizer, "step", warmup_steps=2, ends=[None, 5])
+    for step in range(9):
+        schedule.before_step(step)
+        ramp = min(1, (step + 1) / 2)
+        rates = [group["lr"] for group in optimizer.param_groups]
+        assert rates == pytest.approx([ramp * 0.1 * 0.9**step, ramp * 0.4 * max(0, 1 - step / 5)])
+        schedule.after_step()
+    assert rates[1] == 0
 
 
 def test_a_warm_up_as_long_as_the_run_is_refused():

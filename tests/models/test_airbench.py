@@ -85,6 +85,19 @@ def test_at_first_convolutions_pass_their_input_on(widths):
         assert layer.weight[passed:].count_nonzero() == layer.weight[passed:].numel()
 
 
+def test_first_weights_are_the_papers_or_those_of_the_variant_under_muon():
+    paper, variant = built(), built(bias_lr_factor=1, head_std=1.0, whitening_bias="random")
+    assert not paper.whiten.bias.any()
+    assert variant.whiten.bias.abs().max() <= 12**-0.5  # torch's: uniform up to 1 / √(inputs of a filter)
+    assert variant.whiten.bias.unique().numel() == 24
+    assert variant.head.weight.std().item() == pytest.approx(1)
+    ratio = variant.head.weight / paper.head.weight
+    assert torch.allclose(ratio, ratio.mean())
+    assert variant.head.weight.requires_grad
+    for (name, p), (_, q) in zip(paper.named_parameters(), variant.named_parameters(), strict=True):
+        assert torch.equal(p, q) == (name not in ("whiten.bias", "head.weight"))
+
+
 def test_all_but_whitening_and_scales_learns():
     model = built(**SMALL)
     model.initialise(natural(8))

@@ -153,16 +153,18 @@ def build_optimizer(config: RunConfig, model: nn.Module) -> torch.optim.Optimize
     make = node.partial()
     with node.errors():
         defaults = make([nn.Parameter(torch.zeros(1))]).defaults
-    muon = {name: defaults[name] for name in ("adamw_lr", "adamw_weight_decay")} if "adamw_lr" in defaults else None
+    rest = defaults.get("rest")  # Muon's: what updates the parameters that are not matrices
     with problems_of("optimizer_groups"):
         groups = param_groups.parameter_groups(
             model,
             lr=defaults["lr"],
             weight_decay=defaults.get("weight_decay"),
-            muon=muon,
+            rest={"kind": rest, **{k: defaults[f"{rest}_{k}"] for k in ("lr", "weight_decay")}} if rest else None,
             no_decay_on_norm_and_bias=settings.no_decay_on_norm_and_bias,
             lr_factors=settings.lr_factors,
             classifier_lr_factor=settings.classifier_lr_factor,
+            classifier_weight_decay=settings.classifier_weight_decay,
+            first_block_epochs=settings.first_block_epochs,
         )
     fused = fused_by_default(make.func, make.keywords, (p for group in groups for p in group["params"]))
     with node.errors():
@@ -200,7 +202,11 @@ def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, count: i
         why = f"{name} over {total} {unit}s: {first_line(error.__cause__ or error)}"
         raise ConfigError(f"scheduler: {why}; see scheduler.* and trainer.epochs") from error
     monitor = scheduling.monitor if plateau else None
-    return schedules.Schedule(scheduler, optimizer, scheduling.interval, monitor, warmup)
+    ends = [
+        max(1, schedules.warmup_steps(group["epochs"], *batches)) if "epochs" in group else None
+        for group in optimizer.param_groups
+    ]
+    return schedules.Schedule(scheduler, optimizer, scheduling.interval, monitor, warmup, ends=ends)
 
 
 def compile_model(learner: Learner, inputs: Inputs, count: int, memory_format: torch.memory_format) -> bool:

@@ -73,8 +73,14 @@ def dead_keys(config: "RunConfig") -> dict[str, str]:
     rule(not mixes, "neither mixup_alpha nor cutmix_alpha is on", "augmentation.mix_probability")
     rule(not augmentation.get("scale"), "it is for augmentation.scale", "augmentation.ratio")
     key = "optimizer_groups.no_decay_on_norm_and_bias"
-    decays = any(optimizer.get(name) for name in ("weight_decay", "adamw_weight_decay"))
+    decays = any(optimizer.get(name) for name in ("weight_decay", "adamw_weight_decay", "sgd_weight_decay"))
+    decays = decays or bool(config.optimizer_groups.classifier_weight_decay)
     rule(config.optimizer_groups.no_decay_on_norm_and_bias and not decays, "there is no weight decay", key)
+    for rest in ("adamw", "sgd") if "rest" in optimizer else ():
+        of_other = [f"optimizer.{name}" for name in optimizer if name.startswith(f"{rest}_")]
+        rule(optimizer["rest"] != rest, f"it is for optimizer.rest={rest}", *of_other)
+    frozen = (config.optimizer_groups.lr_factors or [1.0])[0] == 0
+    rule(frozen, "optimizer_groups.lr_factors freezes the first block", "optimizer_groups.first_block_epochs")
     return dead
 
 

@@ -1,4 +1,4 @@
-"""Muon for weight matrices and AdamW for all other parameters, in one optimizer."""
+"""Muon for weight matrices and AdamW or SGD for all other parameters, in one optimizer."""
 
 import functools
 from collections import defaultdict
@@ -8,11 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
 
 from iolaus.machine.hardware import pick_precision
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic: steep at zero, so that small singular values grow fast
-SMALLEST_NORM = 1e-7  # so that a gradient of zeros stays zero
+SMALLEST_NORM = 1e-7  # so that a gradient or a weight of zeros stays zero
 FUSED_DEVICES = ("cpu", "cuda", "mps")
 
 # Factors of lr: Jordan's; Liu et al.'s (2025), which gives updates of AdamW's root mean square at AdamW's lr.
@@ -20,33 +21,51 @@ FACTORS: dict[str, Callable[[int, int], float]] = {
     "original": lambda rows, columns: max(1.0, rows / columns) ** 0.5,
     "match_rms_adamw": lambda rows, columns: 0.2 * max(rows, columns) ** 0.5,
 }
+# What updates the parameters that are not Muon's; its arguments begin with its name.
+RESTS = ("adamw", "sgd")
 NOT_NEGATIVE: tuple[Callable[[Any], bool], str] = (lambda value: value >= 0, "0 or more")
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(("lr", "weight_decay", "adamw_lr", "adamw_weight_decay", "adamw_eps"), NOT_NEGATIVE),
-    "momentum": (lambda value: 0 <= value < 1, "0 or more, and below 1"),
+    **dict.fromkeys(("sgd_lr", "sgd_weight_decay"), NOT_NEGATIVE),
+    **dict.fromkeys(("momentum", "sgd_momentum"), (lambda value: 0 <= value < 1, "0 or more, and below 1")),
+    "rest": (lambda value: value in RESTS, " or ".join(RESTS)),
     "ns_steps": (lambda value: value >= 1, "1 or more"),
     "adjust_lr": (lambda value: value in FACTORS, " or ".join(FACTORS)),
     "adamw_betas": (lambda value: len(value) == 2 and all(0 <= b < 1 for b in value), "two numbers from 0 to below 1"),
 }
 
 
+# The arguments that a group of each kind keeps.
+OPTIONS = {
+    "muon": {"lr", "weight_decay", "momentum", "nesterov", "ns_steps", "adjust_lr", "normalise_weights"},
+    "adamw": {"lr", "weight_decay", "rest", "adamw_betas", "adamw_eps"},
+    "sgd": {"lr", "weight_decay", "rest", "sgd_momentum", "sgd_nesterov"},
+}
+
+
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) and AdamW (Loshchilov & Hutter 2019).
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon), and AdamW (Loshchilov & Hutter 2019) or SGD.
 
     Muon's update is the momentum with all its singular values brought near 1. Groups with `use_muon=True` use Muon:
     weights of (out, in), and convolutions flattened to (out, in × height × width). Groups with `use_muon=False` use
-    AdamW. A group without `use_muon` becomes two: parameters of two or more dimensions use Muon, the others AdamW. (The
-    paper's authors also use AdamW for embeddings and the last layer, which takes groups.) A group may set any of the
-    other arguments; in an AdamW group, learning rate and decay are `lr` and `weight_decay`.
+    AdamW, or SGD where `rest` says so. A group without `use_muon` becomes two: parameters of two or more dimensions use
+    Muon, the others AdamW or SGD. (The paper's authors also use AdamW for embeddings and the last layer, which takes
+    groups.) A group may set any of the other arguments; in a group that is not Muon's, learning rate and decay are `lr`
+    and `weight_decay`.
 
     Args:
         params: parameters, or groups of them as dicts.
         lr, weight_decay: of Muon's groups. The decay is decoupled: a weight loses lr × weight_decay of itself a step.
         momentum: decay of the moving average of gradients. nesterov: look a step ahead.
         ns_steps: iterations of Newton–Schulz.
+        normalise_weights: before its update a weight of (out, …) is scaled to the Frobenius norm √out, so that its
+            rows have norms of about 1, and lr is the size of an update relative to them (airbench94_muon, Jordan 2024).
         adjust_lr: factor of lr for a matrix of (rows, columns): `original` is √max(1, rows / columns),
             `match_rms_adamw` is 0.2 √max(rows, columns).
+        rest: adamw or sgd, for the groups that are not Muon's.
         adamw_lr, adamw_weight_decay: of AdamW's groups. adamw_betas, adamw_eps: as in torch.optim.AdamW.
+        sgd_lr, sgd_weight_decay: of SGD's groups; the decay is added to the gradient. sgd_momentum, sgd_nesterov: as in
+            torch.optim.SGD; without momentum there is nothing to look ahead by.
 
     Raises ValueError for a number out of its range, and for a parameter in a Muon group with fewer than two dimensions.
     """
@@ -60,15 +79,23 @@ class Muon(torch.optim.Optimizer):
         nesterov: bool = True,
         ns_steps: int = 5,
         adjust_lr: Literal["original", "match_rms_adamw"] = "original",
+        normalise_weights: bool = False,
+        rest: Literal["adamw", "sgd"] = "adamw",
         adamw_lr: float = 1e-3,
         adamw_weight_decay: float = 0.0,
         adamw_betas: tuple[float, float] = (0.9, 0.95),
         adamw_eps: float = 1e-8,
+        sgd_lr: float = 0.1,
+        sgd_weight_decay: float = 0.0,
+        sgd_momentum: float = 0.9,
+        sgd_nesterov: bool = True,
     ) -> None:
-        muon = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
-        forms = {"nesterov": nesterov, "ns_steps": ns_steps, "adjust_lr": adjust_lr}
-        rest = {"lr": adamw_lr, "weight_decay": adamw_weight_decay, "betas": adamw_betas, "eps": adamw_eps}
-        defaults = muon | forms | {f"adamw_{name}": value for name, value in rest.items()}
+        muon = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "nesterov": nesterov}
+        forms = {"ns_steps": ns_steps, "adjust_lr": adjust_lr, "normalise_weights": normalise_weights}
+        of_adamw = {"lr": adamw_lr, "weight_decay": adamw_weight_decay, "betas": adamw_betas, "eps": adamw_eps}
+        of_sgd = {"lr": sgd_lr, "weight_decay": sgd_weight_decay, "momentum": sgd_momentum, "nesterov": sgd_nesterov}
+        defaults = muon | forms | {"rest": rest} | {f"adamw_{name}": value for name, value in of_adamw.items()}
+        defaults |= {f"sgd_{name}": value for name, value in of_sgd.items()}
         check_settings(defaults)
         super().__init__(params, defaults)
 
@@ -83,30 +110,35 @@ class Muon(torch.optim.Optimizer):
                 if part:
                     self.add_param_group({**param_group, "params": part, "use_muon": use_muon})
             return
-        own = {} if param_group["use_muon"] else {k: self.defaults[f"adamw_{k}"] for k in ("lr", "weight_decay")}
+        kind = "muon" if param_group["use_muon"] else param_group.get("rest", self.defaults["rest"])
+        check_settings({"rest": kind} if kind != "muon" else {})
+        own = {} if kind == "muon" else {k: self.defaults[f"{kind}_{k}"] for k in ("lr", "weight_decay")}
         group = own | param_group
         check_settings(group)
         super().add_param_group(group)
-        if group["use_muon"]:
+        if kind == "muon":
             if flat := [tuple(p.shape) for p in group["params"] if p.ndim < 2]:
                 self.param_groups.pop()
                 raise ValueError(f"params={flat[0]}: must have two dimensions or more under Muon (use_muon=True)")
-            dropped = [name for name in self.defaults if name.startswith("adamw_")]
         else:
             # the key also tells torch on which device to put a loaded step count
             group["fused"] = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in group["params"])
-            dropped = ["momentum", "nesterov", "ns_steps", "adjust_lr", "adamw_lr", "adamw_weight_decay"]
-        for name in dropped:  # torch has filled in all defaults; a group keeps those that it uses
+        for name in self.defaults.keys() - OPTIONS[kind]:  # torch has filled in all; a group keeps those that it uses
             del group[name]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As in torch, but momentum stays float32, which torch would cast to the dtype of 16-bit weights."""
+        """As in torch, but Muon's momentum stays float32, which torch would cast to the dtype of 16-bit weights.
+
+        A state that was saved when there was no choice of them has neither `normalise_weights` nor `rest`.
+        """
         super().load_state_dict(state_dict)
-        numbers = (number for group in state_dict["param_groups"] for number in group["params"])
-        parameters = (p for group in self.param_groups for p in group["params"])
-        for number, p in zip(numbers, parameters, strict=True):
-            if "momentum_buffer" in (saved := state_dict["state"].get(number, {})):
-                self.state[p]["momentum_buffer"] = saved["momentum_buffer"].to(p.device, torch.float32)
+        for group, saved_group in zip(self.param_groups, state_dict["param_groups"], strict=True):
+            name, value = ("normalise_weights", False) if group["use_muon"] else ("rest", "adamw")
+            group.setdefault(name, value)
+            for number, p in zip(saved_group["params"], group["params"], strict=True):
+                saved = state_dict["state"].get(number, {})
+                if group["use_muon"] and "momentum_buffer" in saved:
+                    self.state[p]["momentum_buffer"] = saved["momentum_buffer"].to(p.device, torch.float32)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -115,7 +147,10 @@ class Muon(torch.optim.Optimizer):
             loss = None if closure is None else closure()
         for group in self.param_groups:
             if params := [p for p in group["params"] if p.grad is not None]:
-                (self._step_muon if group["use_muon"] else self._step_adamw)(group, params)
+                if group["use_muon"]:
+                    self._step_muon(group, params)
+                else:
+                    (self._step_adamw if group["rest"] == "adamw" else self._step_sgd)(group, params)
         return loss
 
     def _step_muon(self, group: dict[str, Any], params: list[Tensor]) -> None:
@@ -126,6 +161,9 @@ class Muon(torch.optim.Optimizer):
         gradients = [p.grad.float() for p in params if p.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+        if group["normalise_weights"]:
+            norms = [norm.clamp(min=SMALLEST_NORM) for norm in torch._foreach_norm(params)]
+            torch._foreach_mul_(params, [len(p) ** 0.5 / norm for p, norm in zip(params, norms, strict=True)])
         torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
         alike = defaultdict(list)
         for p, update in zip(params, updates, strict=True):
@@ -150,6 +188,19 @@ class Muon(torch.optim.Optimizer):
         rates = {"lr": group["lr"], "weight_decay": group["weight_decay"], "beta1": beta1, "beta2": beta2}
         options: dict[str, Any] = {**rates, "eps": group["adamw_eps"], "amsgrad": False, "maximize": False}
         adamw(params, gradients, means, squares, [], steps, fused=group["fused"] or None, **options)
+
+    def _step_sgd(self, group: dict[str, Any], params: list[Tensor]) -> None:
+        for p in params:
+            if not self.state[
+                p
+            ]:  # zeros: torch's first momentum is the gradient, for each parameter from its own first
+                self.state[p] = {"momentum_buffer": torch.zeros_like(p)}
+        gradients = [p.grad for p in params if p.grad is not None]
+        momenta = [self.state[p]["momentum_buffer"] for p in params]
+        rates = {"lr": group["lr"], "weight_decay": group["weight_decay"], "momentum": group["sgd_momentum"]}
+        nesterov = group["sgd_nesterov"] and group["sgd_momentum"] > 0
+        options: dict[str, Any] = {**rates, "nesterov": nesterov, "dampening": 0.0, "maximize": False}
+        sgd(params, gradients, momenta, fused=group["fused"] or None, **options)
 
 
 def check_settings(settings: dict[str, Any]) -> None:

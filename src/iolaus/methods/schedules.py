@@ -3,7 +3,7 @@
 import copy
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -87,7 +87,8 @@ class Schedule:
     learning rate times their factor, the ratio of their initial rates; so no scheduler's eta_min, min_lr or max_lr can
     change the ratios. interval: whether it moves after each step or each epoch; a plateau gets the metric `monitor`.
     warmup_steps: in these a factor rises linearly to 1 (Goyal et al. 2017, section 2.2). scale: a factor for the
-    current epoch (lr_scale).
+    current epoch (lr_scale). ends: for each group None, or the step at which it ends to learn: its rate falls in a line
+    to 0 up to there, in place of the scheduler's (as layers are frozen one by one in Brock et al. 2017, FreezeOut).
     """
 
     scheduler: "LRScheduler"
@@ -96,18 +97,20 @@ class Schedule:
     monitor: str | None = None
     warmup_steps: int = 0
     scale: float = 1.0
+    ends: Sequence[int | None] = ()
 
     def __post_init__(self) -> None:
         lr = self.optimizer.defaults["lr"]
         self.factors = [group["lr"] / lr if lr else 1.0 for group in self.optimizer.param_groups]
+        self.ends = self.ends or [None] * len(self.factors)
 
     def before_step(self, step: int) -> None:
         """Set the optimizer's learning rates for a step (counted from 0), and a momentum that the scheduler moves."""
         now = self.scheduler.optimizer.param_groups[0]
         ramp = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        lr = now["lr"] * ramp * self.scale
-        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
-            group["lr"] = lr * factor
+        for group, factor, end in zip(self.optimizer.param_groups, self.factors, self.ends, strict=True):
+            lr = now["lr"] if end is None else self.optimizer.defaults["lr"] * max(0.0, 1 - step / end)
+            group["lr"] = lr * ramp * self.scale * factor
             for name in CYCLED:
                 if name in now and name in group:
                     group[name] = now[name]

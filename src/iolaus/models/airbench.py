@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,9 @@ class AirbenchNet(nn.Module):
 
     The architecture of "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (Keller Jordan 2024, arXiv 2404.00498,
     section 3.1): seven convolutions, 1.97 million parameters at the default widths. The filters of the first layer are
-    not trained; they are random until `initialise` gets images. Three groups take images of 9×9 pixels or more.
+    not trained; they are random until `initialise` gets images. Three groups take images of 9×9 pixels or more. The
+    defaults are the paper's; its later variant under Muon (airbench94_muon) has bias_lr_factor=1, head_std=1,
+    logit_scale=1/256 and whitening_bias=random.
 
     Args:
         num_classes: width of the last layer.
@@ -50,7 +53,9 @@ class AirbenchNet(nn.Module):
         batchnorm_momentum: weight of the newest batch in the running statistics; large, since runs are short.
         batchnorm_eps: added to the variances in BatchNorm.
         bias_lr_factor: factor of the learning rate of BatchNorm's shifts (under SGD).
+        head_std: standard deviation that the last layer's first weights are scaled to; None leaves torch's.
         logit_scale: fixed factor of the logits.
+        whitening_bias: the first layer's first biases, zeros or random (torch's).
         whitening_eps: added to the variances of the patches before the division.
 
     Raises:
@@ -65,7 +70,9 @@ class AirbenchNet(nn.Module):
         batchnorm_momentum: float = 0.4,
         batchnorm_eps: float = 1e-12,
         bias_lr_factor: float = 64.0,
+        head_std: float | None = None,
         logit_scale: float = 1 / 9,
+        whitening_bias: Literal["zeros", "random"] = "zeros",
         whitening_eps: float = 5e-4,
     ) -> None:
         super().__init__()
@@ -80,10 +87,14 @@ class AirbenchNet(nn.Module):
         filters = 2 * in_channels * PATCH**2
         self.whiten = nn.Conv2d(in_channels, filters, PATCH)
         self.whiten.weight.requires_grad_(False)
-        nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]  # it has a bias
+        if whitening_bias == "zeros":
+            nn.init.zeros_(self.whiten.bias)  # type: ignore[arg-type]  # it has a bias
         pairs = zip([filters, *widths], widths, strict=False)
         self.groups = nn.Sequential(nn.GELU(), *(group(narrow, wide) for narrow, wide in pairs))
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
+        if head_std is not None:
+            weight = self.head.weight.detach()
+            weight *= head_std / weight.std()
         self.logit_scale = logit_scale
         self.whitening_eps = whitening_eps
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from iolaus.errors import first_line
 from iolaus.files import checkpoint
 from iolaus.files.layout import BEST
-from iolaus.methods.param_groups import classifier_of
+from iolaus.methods.depth import classifier_of
 
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
 # the keys under which a larger dict (optimizer, epoch, …) keeps the model; averaged weights first, as in timm
