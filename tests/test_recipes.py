@@ -8,13 +8,11 @@ import shlex
 import shutil
 
 import pytest
-import torch
 from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
-from torch import nn
 
 from iolaus.config.build import build_optimizer, build_schedule
 from iolaus.config.build_data import pretrained_input

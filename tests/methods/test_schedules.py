@@ -27,10 +27,10 @@ from iolaus.methods.schedules import (
     lr_scale,
     part_bounds,
     smallest_part,
+    stand_in,
     steps_at,
     total_steps,
     warmup_steps,
-    stand_in,
 )  # fmt: skip
 from iolaus.settings import Trainer
 from iolaus.trust.targets import locate
