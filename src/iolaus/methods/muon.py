@@ -191,9 +191,7 @@ class Muon(torch.optim.Optimizer):
 
     def _step_sgd(self, group: dict[str, Any], params: list[Tensor]) -> None:
         for p in params:
-            if not self.state[
-                p
-            ]:  # zeros: torch's first momentum is the gradient, for each parameter from its own first
+            if not self.state[p]:  # from zeros the first momentum is the gradient, as in torch
                 self.state[p] = {"momentum_buffer": torch.zeros_like(p)}
         gradients = [p.grad for p in params if p.grad is not None]
         momenta = [self.state[p]["momentum_buffer"] for p in params]
