@@ -1,5 +1,8 @@
 """What an epoch's steps measured, and what of it a checkpoint holds."""
 
+import copy
+import io
+import json
 import math
 
 import pytest
@@ -48,6 +51,33 @@ def test_a_checkpoint_holds_the_epoch_in_progress_under_its_old_names():
     again = LoopState.from_state_dict(saved)
     assert again == state
     assert again.stats.mean_loss == stats.mean_loss
+    of_an_earlier_version = {**saved, "history": [{"epoch": 0.0}, {"epoch": 1.0}]}
+    assert LoopState.from_state_dict(of_an_earlier_version) == state
+
+
+def test_the_history_comes_back_in_every_bit():
+    history = [{"epoch": 3, "train/loss": 0.1 + 0.2, "val/loss": 1e-320, "lr": -0.0, "train/grad_norm": math.inf},
+               {"epoch": 4, "train/loss": math.nan}]  # fmt: skip
+    buffer = io.BytesIO()
+    torch.save(LoopState(4, 9, history).state_dict(), buffer)
+    buffer.seek(0)
+    again = LoopState.from_state_dict(torch.load(buffer, weights_only=True)).history
+    assert repr(again) == repr(history)
+    assert type(again[0]["epoch"]) is int
+
+
+def test_an_epoch_is_put_into_checkpoints_once_however_many_there_are(monkeypatch):
+    """Work in proportion to the epochs, not to their square: nothing of an earlier epoch is copied or looked into."""
+    encoded, dumps = [], json.dumps
+    monkeypatch.setattr(json, "dumps", lambda value: (encoded.append(value), dumps(value))[1])
+    monkeypatch.setattr(copy, "deepcopy", lambda *arguments: pytest.fail("a deep copy"))
+    state = LoopState()
+    for epoch in range(50):
+        state.history.append({"epoch": epoch, "val/loss": 1 / (epoch + 1)})
+        saved = state.state_dict()
+        assert all(type(line) is str for line in saved["history"])
+    assert encoded == state.history
+    assert LoopState.from_state_dict(saved).history == state.history
 
 
 @pytest.mark.parametrize(

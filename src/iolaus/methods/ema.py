@@ -22,12 +22,13 @@ class ModelEma:
         pairs = list(zip(ours, theirs, strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
         self.averages, self.values = [a for a, _ in floats], [v for _, v in floats]
-        self.counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        counts = [pair for pair in pairs if not pair[0].is_floating_point()]
+        self.counts, self.live_counts = [c for c, _ in counts], [c for _, c in counts]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after a step (counted from 1)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.averages, [value.detach() for value in self.values], 1 - decay)
-        for average, value in self.counts:
-            average.copy_(value)
+        if self.counts:
+            torch._foreach_copy_(self.counts, self.live_counts)

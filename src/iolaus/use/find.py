@@ -84,8 +84,10 @@ def read_model(given: str | Path, which: Which = "best") -> SavedModel:
         raise ConfigError(first_line(error)) from error
     learner = content.get("learner")
     if isinstance(learner, dict):  # last.pt
-        history = content.get("state", {}).get("history") or [{}]
-        weights, metrics = learner.get("ema") or learner.get("model"), history[-1]
+        from iolaus.learner import decode_history  # torch is here by now
+
+        (metrics,) = decode_history((content.get("state", {}).get("history") or [])[-1:]) or [{}]
+        weights = learner.get("ema") or learner.get("model")
     else:
         weights, metrics = content.get("model"), content.get("metrics", {})
     if not isinstance(weights, dict):
