@@ -124,6 +124,33 @@ def test_a_run_that_was_killed_three_times_equals_the_uninterrupted_one(command,
     assert_same_checkpoints(Path("outputs/cut"), Path("outputs/whole"))
 
 
+def test_checkpoints_written_beside_the_training_are_those_of_any_run_and_a_killed_one_goes_on(command, monkeypatch):
+    """As on a GPU. A kill finds the log an epoch ahead of the checkpoint that the thread has written."""
+    from iolaus.files import checkpoint
+
+    arguments = (*BASE, "trainer.epochs=4", "trainer.ema_decay=0.5")
+    assert command(*arguments, "hydra.run.dir=outputs/whole").status == 0
+    inline, save, saves = checkpoint.Writer, checkpoint.save, []
+
+    def save_and_kill(path: Path, state: dict) -> None:
+        if saves.count("last.pt") == 2:  # in the middle of the third epoch's
+            raise Killed
+        save(path, state)
+        saves.append(path.name)
+
+    monkeypatch.setattr(checkpoint, "Writer", lambda beside: inline(True))
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "save", save_and_kill)
+        with pytest.raises(Killed):
+            command(*arguments, "hydra.run.dir=outputs/cut")
+    cut = Path("outputs/cut")
+    assert (cut / "metrics.jsonl").read_text().count("\n") == 4
+    assert checkpoint.load(cut / "last.pt")["state"]["epoch"] == 2
+    assert command("resume=last").status == 0
+    assert reproducible_results(cut) == reproducible_results(Path("outputs/whole"))
+    assert_same_checkpoints(cut, Path("outputs/whole"))
+
+
 def test_signals_in_the_middle_of_an_epoch_keep_the_steps_done(command, monkeypatch):
 
     arguments = (*BASE, "model.dropout=0.5", "optimizer=sgd", "augmentation=basic", "tracker=tensorboard")

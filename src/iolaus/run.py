@@ -155,22 +155,24 @@ def train_and_evaluate(
     config, learner, folder = parts.config, parts.learner, job.folder
     objective, epochs = config.launch.objectives[0], config.trainer.epochs
     again = how_to_continue(job)
+    # On a CPU a thread would take from the training what it saves it.
+    writer = checkpoint.Writer(beside=learner.device.type == "cuda")
     log_parts(parts, state)
 
     def should_stop(history: "list[Metrics]") -> bool:
         return pruning.should_stop(history) or parts.should_stop(history)
 
     def save() -> None:
+        states = {}
         if state.stats.steps == 0 and best_epoch(state.history, objective) == len(state.history) - 1:
-            # before last.pt: a kill between the two is harmless
-            checkpoint.save(folder.best, results.pack_best(parts, state))
-        checkpoint.save(folder.last, results.pack_last(parts, state))
+            states[folder.best] = results.pack_best(parts, state)  # before last.pt: a kill between the two is harmless
+        writer.write({**states, folder.last: results.pack_last(parts, state)})
 
     try:
         if followers.begin_run(group):
             begin_together(parts, state, group)
         monitor = Monitor(learner.device, config.trainer.monitor_every, step=lambda: state.step)
-        with stop_on_signals() as received, display.progress(epochs) as progress, monitor:
+        with stop_on_signals() as received, display.progress(epochs) as progress, monitor, writer:
             observers = loop.Observers(tracker, progress, monitor)
             end = Clock.instance().end(config.trainer.max_minutes)
             interrupted = functools.partial(ask_ranks, learner.group, received, end)

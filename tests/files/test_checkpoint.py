@@ -1,10 +1,13 @@
 """A checkpoint is whole, or it is an error of one line: never something in between."""
 
+import errno
 import json
 import os
 import random
 import subprocess
 import sys
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +211,121 @@ def test_json_comes_back_and_a_broken_one_is_empty(tmp_path):
 
     path.write_text(path.read_text()[:-5])
     assert read_json(path) == read_json(tmp_path / "none.json") == {}
+
+
+def trained_state() -> tuple[nn.Module, dict[str, Any]]:
+    """A model, and a state that shares its memory, as a run's does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 2))
+    model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, [1, 3])
+    model(torch.randn(5, 3, 8, 8)).square().mean().backward()
+    optimizer.step()
+    state = {"model": model.state_dict(), "again": model.state_dict(), "optimizer": optimizer.state_dict()}
+    return model, {**state, "scheduler": scheduler.state_dict(), "losses": [[1.0], (2.0, "x")], **CONTAINERS}
+
+
+def change(model: nn.Module, state: dict[str, Any]) -> None:
+    """What the steps after a checkpoint do to what it was made of."""
+    with torch.no_grad():
+        for tensor in [*model.parameters(), *model.buffers()]:
+            tensor.zero_()
+    for moments in state["optimizer"]["state"].values():
+        moments["step"] += 1
+    state["losses"].append(3.0)
+    state["losses"][0].append(1.5)
+    state["scheduler"]["milestones"][7] = 1
+
+
+def test_a_checkpoint_written_beside_the_training_is_that_of_the_moment_it_was_asked_for(tmp_path, monkeypatch):
+    model, state = trained_state()
+    with checkpoint.Writer(beside=False) as writer:
+        writer.write({tmp_path / "inline.pt": state})
+    changed = threading.Event()
+    real = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda path, state: (changed.wait(30), real(path, state)))
+    (tmp_path / "last.pt").touch()
+    with checkpoint.Writer(beside=True) as writer:
+        writer.write({tmp_path / "last.pt": state})
+        change(model, state)
+        changed.set()
+    inline, beside = (checkpoint.load(tmp_path / name) for name in ("inline.pt", "last.pt"))
+    assert same({**beside, "model": dict(beside["model"]), "again": dict(beside["again"])},
+                {**inline, "model": dict(inline["model"]), "again": dict(inline["again"])})  # fmt: skip
+    assert type(beside["scheduler"]["milestones"]) is Counter
+    assert beside["model"]._metadata == inline["model"]._metadata
+    assert beside["model"]["0.weight"].stride() == inline["model"]["0.weight"].stride() != (27, 9, 3, 1)
+    assert beside["model"]["0.weight"].data_ptr() == beside["again"]["0.weight"].data_ptr()  # kept once
+
+
+def test_one_write_at_a_time_best_before_last_and_the_end_waits(tmp_path, monkeypatch):
+    saved, going = [], threading.Semaphore(0)
+    best, last = tmp_path / "best.pt", tmp_path / "last.pt"
+
+    def save(path: Path, state: dict[str, Any]) -> None:
+        going.acquire(timeout=30)
+        saved.append((path.name, state["epoch"], threading.current_thread() is threading.main_thread()))
+        path.touch()
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    with checkpoint.Writer(beside=True) as writer:
+        going.release(2)
+        writer.write({best: {"epoch": 0}, last: {"epoch": 0}})
+        assert saved == [("best.pt", 0, True), ("last.pt", 0, True)]  # the first is waited for
+        writer.write({best: {"epoch": 1}, last: {"epoch": 1}})
+        assert len(saved) == 2
+        threading.Timer(0.05, going.release, [2]).start()
+        writer.write({last: {"epoch": 2}})  # waits for the one before
+        assert saved[2:] == [("best.pt", 1, False), ("last.pt", 1, False)]
+        going.release()
+    assert saved[4:] == [("last.pt", 2, False)]
+
+
+def test_a_write_that_fails_in_the_thread_is_raised_by_the_next_one_or_at_the_end(tmp_path, monkeypatch):
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"epoch": 0})
+
+    def fail(*arguments: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", fail)
+        with checkpoint.Writer(beside=True) as writer:
+            writer.write({path: {"epoch": 1}})
+            with pytest.raises(OSError, match=r"No space left on device: '.*last\.pt'"):
+                writer.write({path: {"epoch": 2}})
+        with pytest.raises(OSError, match="No space left"), checkpoint.Writer(beside=True) as writer:
+            writer.write({path: {"epoch": 1}})
+
+        def train() -> None:
+            with checkpoint.Writer(beside=True) as writer:
+                writer.write({path: {"epoch": 1}})
+                raise ValueError("of the training, which the full disk comes before")
+
+        with pytest.raises(OSError, match="No space left"):
+            train()
+    assert checkpoint.load(path) == {"epoch": 0}
+    assert files(tmp_path) == ["last.pt"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_copies_a_state_before_the_next_step_changes_it_and_nobody_waits(tmp_path):
+    device, weight = torch.device("cuda"), torch.zeros(1 << 22, device="cuda")
+    square, path = torch.ones(4096, 4096, device=device), tmp_path / "last.pt"
+    with checkpoint.Writer(beside=True) as writer:
+        for value in range(1, 5):
+            square @ square  # work that the copy comes after
+            weight.fill_(value)
+            path.touch()
+            if value > 1:  # the first allocates pinned memory
+                torch.cuda.set_sync_debug_mode("error")
+            try:
+                writer.write({path: {"weight": weight}})
+                weight.fill_(-1)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            writer.join()
+            loaded = checkpoint.load(path)["weight"]
+            assert loaded.device.type == "cpu"
+            assert (loaded == value).all()

@@ -1,6 +1,7 @@
 """A full disk, a quota, a lost permission, a folder that is gone: one line with the way out, and the data survive."""
 
 import errno
+import functools
 import io
 import logging
 import os
@@ -23,9 +24,16 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize(("number", "way_out"), FAULTS.items(), ids=[errno.errorcode[number] for number in FAULTS])
-def test_a_fault_while_a_run_trains_is_one_line_and_the_last_checkpoint_goes_on(command, monkeypatch, number, way_out):
+@pytest.mark.parametrize(
+    ("number", "way_out", "beside"),
+    [*((number, way_out, False) for number, way_out in FAULTS.items()), (errno.ENOSPC, "free some space", True)],
+)
+def test_a_fault_while_a_run_trains_is_one_line_and_the_last_checkpoint_goes_on(
+    command, monkeypatch, number, way_out, beside
+):
     real_save, saved = torch.save, []
+    writer = functools.partial(checkpoint.Writer, beside)  # in a thread, as on a GPU
+    monkeypatch.setattr(checkpoint, "Writer", lambda beside: writer())
 
     def save(state: object, file: object) -> None:
         saved.append(state)

@@ -4,8 +4,10 @@ The zip container of a checkpoint holds a CRC-32 of every tensor, which torch do
 byte in a weight would load silently otherwise.
 """
 
+import copy
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,84 @@ def save(path: Path, state: dict[str, Any]) -> None:
     import torch
 
     write_atomically(path, lambda file: torch.save(state, file))
+
+
+class Writer:
+    """Writes checkpoints in their order, where `beside` in a thread beside the training: one set of files at a time.
+
+    Used in a `with` statement, which ends when all is written. What the file system does to a write is raised by the
+    next one, or at the end.
+    """
+
+    def __init__(self, beside: bool) -> None:
+        self.beside = beside
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.pending: Future[None] | None = None
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        try:
+            self.join()
+        finally:
+            self.thread.shutdown()
+
+    def write(self, states: Mapping[Path, dict[str, Any]]) -> None:
+        """Write states as they are now, whatever becomes of their tensors and containers afterwards.
+
+        A run's first checkpoint is waited for: without one, a run of several epochs could not be taken up again.
+        """
+        self.join()
+        if self.beside and all(path.exists() for path in states):
+            self.pending = self.thread.submit(save_all, *copy_to_memory(states))
+        else:
+            save_all(states)
+
+    def join(self) -> None:
+        """Wait until all is written."""
+        pending, self.pending = self.pending, None
+        if pending is not None:
+            pending.result()
+
+
+def save_all(states: Mapping[Path, dict[str, Any]], copying: "Iterable[torch.cuda.Event]" = ()) -> None:
+    """Write each state to its path, in order, when the tensors have been copied (see `copy_to_memory`)."""
+    for event in copying:
+        event.synchronize()
+    for path, state in states.items():
+        save(path, state)
+
+
+def copy_to_memory(states: Mapping[Path, dict[str, Any]]) -> "tuple[dict[Path, Any], list[torch.cuda.Event]]":
+    """Copies of the containers, and of each tensor one on the CPU, without a wait for a GPU.
+
+    Returns them and the events after which the tensors are complete: a GPU copies in the order of its work, so before
+    the next step changes a weight.
+    """
+    import torch
+
+    tensors: dict[object, torch.Tensor] = {}
+    gpus: set[torch.device] = set()
+
+    def duplicate(value: Any) -> Any:
+        if isinstance(value, torch.Tensor):
+            key = value.device, value.data_ptr(), value.dtype, value.shape, value.stride()
+            if key not in tensors:  # both checkpoints hold the weights, and a weight may have two names
+                on_gpu = value.device.type == "cuda"
+                gpus.update([value.device] if on_gpu else [])
+                to = torch.empty_like(value, device="cpu", requires_grad=False, pin_memory=on_gpu)
+                tensors[key] = to.copy_(value.detach(), non_blocking=True)
+            return tensors[key]
+        if isinstance(value, dict):
+            made = copy.copy(value)  # of its own class; torch's state dicts have attributes, too
+            for name in made:
+                made[name] = duplicate(value[name])
+            return made
+        return type(value)(map(duplicate, value)) if type(value) in (list, tuple) else value
+
+    copies = {path: duplicate(state) for path, state in states.items()}
+    return copies, [torch.cuda.current_stream(device).record_event() for device in gpus]
 
 
 def load(path: Path, device: "torch.device | str" = "cpu", needs: Sequence[str] = ()) -> dict[str, Any]:
