@@ -19,6 +19,7 @@ from iolaus.machine.monitor import Monitor, epoch_means
 from iolaus.methods.metrics import ClassCounts
 from iolaus.methods.sam import perturb_weights
 from iolaus.methods.schedules import lr_scale, part_bounds, steps_at
+from iolaus.methods.skipping import step_or_skip
 from iolaus.methods.stopping import NonFiniteLoss, best_epoch
 from iolaus.seeds import STEP, seed_device, seed_of
 from iolaus.show.batch import show_batch
@@ -118,7 +119,6 @@ def train_epoch(
         count = group.count_images(len(images), min(batch_size, len(data) - stats.steps * batch_size))
         log_now = stats.steps % learner.settings.log_every == 0
         show_batch(observers.tracker, images, targets, data.settings, state.step)  # of step 0
-        learner.schedule.before_step(state.step)
         loss, correct, norm = train_step(learner, images, targets, state.step, log_now, count)
         stats.add(learner.mean_over_images(loss, count), correct, count, norm)
         state.step += 1
@@ -139,9 +139,10 @@ def train_epoch(
 def train_step(
     learner: Learner, images: Tensor, targets: Targets, step: int, want_norm: bool, count: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """One optimizer update. Returns loss, number of correct predictions and gradient norm, all on the device.
+    """One optimizer update, at the step's rates. Returns loss, number of correct predictions and gradient norm.
 
-    count: the images of the whole batch if these are one rank's part of it, whose share of the loss is returned.
+    All of them are on the device. count: the images of the whole batch if these are one rank's part of it, whose share
+    of the loss is returned.
 
     Under SAM the loss and the predictions are those of the first pass, at the weights themselves.
     """
@@ -150,7 +151,7 @@ def train_step(
     if settings.sam_rho:
         with perturb_weights(learner.model, settings.sam_rho, settings.sam_adaptive):
             backward(learner, images, targets, step, count)
-    norm, skipped = None, False
+    norm, overflow = None, None
     if want_norm or settings.grad_clip_norm or settings.sam_rho:
         scaler.unscale_(learner.optimizer)  # clipping and the logged norm are of the true gradients
         parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
@@ -158,15 +159,13 @@ def train_step(
         if settings.grad_clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip_norm, norm)
         if settings.sam_rho and not scaler.is_enabled():  # an enabled scaler skips such a step by itself
-            skipped = not norm.isfinite()  # waits for a GPU: the perturbed weights may overflow
-            loss = torch.where(norm.isfinite(), loss, torch.nan)
-    scale = scaler.get_scale()
-    if not skipped:
-        scaler.step(learner.optimizer)
-        scaler.update()
+            overflow = ~norm.isfinite()  # at the perturbed weights it happens
+            loss = torch.where(overflow, torch.nan, loss)
+    # Here, and not before the gradient: whether the step before was skipped is then known without an idle GPU.
+    learner.schedule.before_step(step)
+    skipped = step_or_skip(learner.optimizer, scaler, overflow)
     learner.optimizer.zero_grad(set_to_none=True)
-    if not skipped and scaler.get_scale() >= scale:  # a smaller scale: this step overflowed and was skipped
-        learner.schedule.after_step()
+    learner.schedule.after_step(skipped)
     return loss, correct, norm
 
 

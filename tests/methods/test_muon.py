@@ -375,7 +375,7 @@ def test_a_step_with_gradients_that_overflowed_is_skipped_and_others_are_unscale
     scaler.step(optimizer)
     scaler.update()
     assert equal(model.parameters(), before)
-    assert not optimizer.state
+    assert all(not value.any() for state in optimizer.state.values() for value in state.values())
     assert scaler.get_scale() == 2.0**9
     reference.load_state_dict(model.state_dict())
     optimizer.zero_grad()
@@ -385,6 +385,31 @@ def test_a_step_with_gradients_that_overflowed_is_skipped_and_others_are_unscale
     other.step()
     for p, q in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
+
+
+def test_a_step_that_the_device_skips_leaves_weights_and_state_and_a_taken_one_is_as_ever():
+    params = weights((8, 4, 3, 3), (6, 5), (7,))
+    optimizer = Muon(params, weight_decay=0.1)
+    steps([optimizer], [params])
+    taken = copies(params)
+    plain = Muon(taken, weight_decay=0.1)
+    plain.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    before = copy.deepcopy((values(params), optimizer.state_dict()["state"]))
+    for found_inf in (1.0, 0.0):
+        optimizer.grad_scale, optimizer.found_inf = torch.tensor(8.0), torch.tensor(found_inf)
+        torch.manual_seed(5)
+        for p, q in zip(params, taken, strict=True):
+            q.grad = torch.randn_like(q)
+            p.grad = q.grad * 8
+        if found_inf:
+            params[0].grad[0, 0, 0, 0] = torch.nan
+        optimizer.step()
+        if found_inf:
+            assert equal(params, before[0])
+            state = optimizer.state_dict()["state"]
+            assert all(torch.equal(state[i][k], v) for i, old in before[1].items() for k, v in old.items())
+    plain.step()
+    assert equal(params, taken)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,8 @@ class Muon(torch.optim.Optimizer):
             group["fused"] = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in group["params"])
         for name in self.defaults.keys() - OPTIONS[kind]:  # torch has filled in all; a group keeps those that it uses
             del group[name]
+        # The two tensors that GradScaler then sets for a step, `grad_scale` and `found_inf`; AdamW takes them if fused.
+        self._step_supports_amp_scaling = all(group.get("fused", True) for group in self.param_groups)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in torch, but Muon's momentum stays float32, which torch would cast to the dtype of 16-bit weights.
@@ -142,7 +144,11 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update all parameters that have a gradient. Returns the loss of `closure`, if any, which is called first."""
+        """Update all parameters that have a gradient. Returns the loss of `closure`, if any, which is called first.
+
+        As in torch's fused optimizers: gradients are divided by the tensor `grad_scale`, if it is set, and the step is
+        skipped if the tensor `found_inf` is 1, on the device, without a wait.
+        """
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
@@ -159,6 +165,10 @@ class Muon(torch.optim.Optimizer):
                 self.state[p] = {"momentum_buffer": torch.zeros_like(p, dtype=torch.float32)}
         momenta = [self.state[p]["momentum_buffer"] for p in params]
         gradients = [p.grad.float() for p in params if p.grad is not None]
+        if (grad_scale := getattr(self, "grad_scale", None)) is not None:
+            gradients = list(torch._foreach_mul(gradients, grad_scale.reciprocal()))
+        found_inf: Tensor | None = getattr(self, "found_inf", None)
+        before = [] if found_inf is None else [tensor.clone() for tensor in (*params, *momenta)]
         torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
         updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
         if group["normalise_weights"]:
@@ -175,6 +185,9 @@ class Muon(torch.optim.Optimizer):
             directions = orthogonalise(matrices, group["ns_steps"]).to(dtype).reshape(-1, *shape)
             length = group["lr"] * FACTORS[group["adjust_lr"]](*matrices.shape[-2:])
             torch._foreach_add_([p for p, _ in pairs], directions.unbind(), alpha=-length)
+        if found_inf is not None:
+            for now, then in zip((*params, *momenta), before, strict=True):
+                now.copy_(torch.where(found_inf.bool(), then, now))
 
     def _step_adamw(self, group: dict[str, Any], params: list[Tensor]) -> None:
         for p in params:
@@ -187,6 +200,7 @@ class Muon(torch.optim.Optimizer):
         beta1, beta2 = group["adamw_betas"]
         rates = {"lr": group["lr"], "weight_decay": group["weight_decay"], "beta1": beta1, "beta2": beta2}
         options: dict[str, Any] = {**rates, "eps": group["adamw_eps"], "amsgrad": False, "maximize": False}
+        options |= {name: getattr(self, name, None) for name in ("grad_scale", "found_inf")}
         adamw(params, gradients, means, squares, [], steps, fused=group["fused"] or None, **options)
 
     def _step_sgd(self, group: dict[str, Any], params: list[Tensor]) -> None:

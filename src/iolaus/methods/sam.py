@@ -1,6 +1,7 @@
 """Sharpness-aware minimisation: a way to take the gradient, for any optimizer, without state."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Iterator
 
 import torch
@@ -18,9 +19,13 @@ def perturb_weights(model: nn.Module, rho: float, adaptive: bool = False) -> Ite
     NaN throughout and the step is skipped.
     """
     parameters: list[Tensor] = [p for p in model.parameters() if p.grad is not None]
-    kept = [*parameters, *model.buffers()]
+    kept: dict[torch.dtype, list[Tensor]] = defaultdict(list)  # one launch for all tensors of a dtype
+    for tensor in (*parameters, *model.buffers()):
+        kept[tensor.dtype].append(tensor)
     with torch.no_grad():
-        copies = [tensor.clone() for tensor in kept]
+        copies = {dtype: [torch.empty_like(tensor) for tensor in tensors] for dtype, tensors in kept.items()}
+        for dtype, tensors in kept.items():
+            torch._foreach_copy_(copies[dtype], tensors)
         climb = [p.grad for p in parameters if p.grad is not None]
         if adaptive:
             torch._foreach_mul_(climb, parameters)
@@ -37,4 +42,5 @@ def perturb_weights(model: nn.Module, rho: float, adaptive: bool = False) -> Ite
         yield norm
     finally:
         with torch.no_grad():
-            torch._foreach_copy_(kept, copies)
+            for dtype, tensors in kept.items():
+                torch._foreach_copy_(tensors, copies[dtype])

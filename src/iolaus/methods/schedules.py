@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+    from iolaus.machine.late import LateNumber
     from iolaus.settings import Trainer
 
 # The names that torch's schedulers have for their length, and the least of it: a cycle of one step would begin at its
@@ -103,9 +104,11 @@ class Schedule:
         lr = self.optimizer.defaults["lr"]
         self.factors = [group["lr"] / lr if lr else 1.0 for group in self.optimizer.param_groups]
         self.ends = self.ends or [None] * len(self.factors)
+        self.skipped: LateNumber | None = None  # whether the last step was, if that is not known yet
 
     def before_step(self, step: int) -> None:
         """Set the optimizer's learning rates for a step (counted from 0), and a momentum that the scheduler moves."""
+        self.settle()
         now = self.scheduler.optimizer.param_groups[0]
         ramp = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         for group, factor, end in zip(self.optimizer.param_groups, self.factors, self.ends, strict=True):
@@ -115,11 +118,23 @@ class Schedule:
                 if name in now and name in group:
                     group[name] = now[name]
 
-    def after_step(self) -> None:
+    def after_step(self, skipped: "LateNumber | None" = None) -> None:
+        """Move on, unless the step was skipped: 1 if so. It is read where the answer is needed, if it is on its way."""
         if self.interval == "step":
+            self.skipped = skipped
+            if skipped is None:
+                self.scheduler.step()
+            elif skipped.here:
+                self.settle()
+
+    def settle(self) -> None:
+        """Move on for the last step, if that has waited for a number from the device."""
+        skipped, self.skipped = self.skipped, None
+        if skipped is not None and not skipped.read():
             self.scheduler.step()
 
     def after_epoch(self, metrics: Mapping[str, float]) -> None:
+        self.settle()
         if self.monitor is not None:
             if metrics["step"] > self.warmup_steps:  # a rate that still rises has no plateau yet
                 cast("ReduceLROnPlateau", self.scheduler).step(metrics[self.monitor])
@@ -127,10 +142,12 @@ class Schedule:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
+        self.settle()
         now = {k: v for k, v in self.scheduler.optimizer.param_groups[0].items() if k != "params"}
         return {"scheduler": self.scheduler.state_dict(), "reference": now}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skipped = None
         self.scheduler.load_state_dict(state["scheduler"])
         self.scheduler.optimizer.param_groups[0].update(state["reference"])
 

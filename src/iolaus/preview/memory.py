@@ -40,7 +40,6 @@ def estimate_memory(learner: Learner, images: Tensor, targets: Targets, batch_si
     # copies, since a part of a tensor keeps the storage of the whole
     few, many = (saved_bytes(learner, images[:n].clone(), targets[:n]) for n in (half, 2 * half))
     per_image = (many - few) / half
-    learner.schedule.before_step(0)
     loop.train_step(learner, images, targets, step=0, want_norm=False)
     parameters = list(learner.model.parameters())
     state = (value for values in learner.optimizer.state.values() for value in values.values())

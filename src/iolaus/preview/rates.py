@@ -78,7 +78,6 @@ def find_range(learner: Learner, data: Batches, steps: int) -> RangeTest:
     average = 0.0
     learner.model.train()
     for step, (images, targets) in zip(range(steps), endless_batches(data, learner.settings.batch_size), strict=False):
-        learner.schedule.before_step(step)
         loss, _, _ = loop.train_step(learner, images, targets, step, want_norm=False)
         average = SMOOTHING * average + (1 - SMOOTHING) * loss.item()
         smooth = average / (1 - SMOOTHING ** (step + 1))
