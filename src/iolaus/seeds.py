@@ -29,8 +29,9 @@ def seed_device(seed: int, device: torch.device) -> None:
     """Seed torch's global generators of the CPU and of `device`, 100 times as fast as torch.manual_seed."""
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
+        torch.cuda.init()  # the generators are there after it, and at once the next time
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
     elif device.type == "mps":
         torch.mps.manual_seed(seed)
 
