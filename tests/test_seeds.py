@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,3 +61,11 @@ def test_a_seeded_device_draws_the_same_dropout_masks_and_weights_again():
     first, other, again = draw(3), draw(4), draw(3)
     assert all(map(torch.equal, first, again))
     assert not any(map(torch.equal, first, other))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_seeded_as_torch_seeds_it():
+    seed_device(7, torch.device("cuda"))
+    ours = torch.rand(9, device="cuda")
+    torch.cuda.manual_seed(7)
+    assert torch.equal(ours, torch.rand(9, device="cuda"))

@@ -1,6 +1,7 @@
 """Batches of a training and an evaluation pass, resident and streaming; splits, and what decides between the two."""
 
 import functools
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -486,3 +487,42 @@ def test_the_only_readable_image_of_a_batch_comes_twice_in_training(train, image
     ((read, targets),) = data.batches(3, 0, train)
     assert (read.shape[0], targets.tolist()) == (images, [2] * images)
     assert numbers([(read, targets)]) == [9] * images
+
+
+def test_an_epoch_drawn_while_the_one_before_trains_is_the_same_epoch(make, monkeypatch):
+    """As on a GPU, also where a run goes on within an epoch, leaves epochs out, or evaluates between two."""
+    everything = {"augmentation": Augmentation(erasing=0.5, mixup_alpha=0.4, scale=(0.3, 1.0), brightness=0.3,
+                                               policy="trivial_augment"), "seed": 3}  # fmt: skip
+    plain, ahead = (make(noise_split(), **everything) for _ in range(2))
+    ahead.ahead, drawn = True, []
+    real = EpochPlan.__init__
+
+    def draw(self, settings, count, epoch, train, group):
+        drawn.append((epoch, threading.current_thread() is threading.main_thread()))
+        real(self, settings, count, epoch, train, group)
+
+    for epoch, start in ((0, 0), (1, 0), (1, 2), (2, 0), (7, 1), (8, 0), (9, 0)):
+        expected = list(plain.batches(5, epoch, train=True, start=start))
+        with monkeypatch.context() as patch:
+            patch.setattr(EpochPlan, "__init__", draw)
+            found = list(ahead.batches(5, epoch, train=True, start=start))
+            list(ahead.batches(5, 0, train=False))
+        for (images, targets), (others, other_targets) in zip(found, expected, strict=True):
+            assert torch.equal(images, others)
+            assert torch.equal(targets.targets, other_targets.targets)
+            assert targets.share == other_targets.share
+    ahead.close()
+    in_thread = sorted(epoch for epoch, here in drawn if not here)
+    assert in_thread == [1, 2, 2, 3, 8, 9, 10]
+    assert [epoch for epoch, here in drawn if here and epoch] == [1, 7]  # what could not be foreseen
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_has_the_epochs_of_a_cpu_when_they_are_drawn_ahead():
+    settings = EpochSettings(ImageShape(3, 8, 8), STATISTICS, Augmentation(erasing=0.5), seed=3)
+    split = noise_split()
+    cpu, gpu = (Resident(split.images.to(device), split.targets, settings) for device in ("cpu", "cuda"))
+    for epoch in range(3):
+        for ours, theirs in zip(gpu.batches(5, epoch, True), cpu.batches(5, epoch, True), strict=True):
+            torch.testing.assert_close(tuple(part.cpu() for part in ours), theirs)
+    gpu.close()

@@ -17,6 +17,7 @@ from iolaus.seeds import MIX, ORDER, SAMPLE, seed_of
 
 Batch = tuple[Tensor, Tensor | Mixed]
 Part = slice | Tensor  # places in an epoch
+ON_DEVICE = ("crop", "erasing")  # draws that whole batches are augmented by; the others are read on the CPU
 Statistics = tuple[Tensor, Tensor]  # mean and std of pixels in [0, 1], (1, channels, 1, 1) each
 
 
@@ -68,7 +69,7 @@ class EpochSettings:
 class EpochPlan:
     """The order of an epoch's images and the augmentation of each, whatever the batch size.
 
-    order: (count,) int64. The k-th image of the epoch has row k of `drawn`.
+    order: (count,) int64; placed: the same, on the device (see `place`). The k-th image has row k of `drawn`.
     """
 
     def __init__(self, settings: EpochSettings, count: int, epoch: int, train: bool, group: Alone = ALONE) -> None:
@@ -88,7 +89,21 @@ class EpochPlan:
         self.drawn: Draws = self.augmentation.draw(count, *sizes, generator) if self.augmentation else {}
         if self.augmentation is not None:
             self.augmentation.alternate(self.drawn, self.order, seed, epoch)
+        self.placed = self.order
         self.sample_seed, self.mix_seed = seed_of(seed, epoch, SAMPLE), seed_of(seed, epoch, MIX)
+
+    def place(self, device: torch.device) -> "EpochPlan":
+        """Bring the order, and the draws that are used there, to the device, each in one transfer. Returns the plan."""
+        if device.type != "cpu":
+            pin = device.type == "cuda"  # else the transfer would wait
+            here = {"order": self.order} | {name: self.drawn[name] for name in ON_DEVICE if name in self.drawn}
+            there = {
+                name: (values.pin_memory() if pin else values).to(device, non_blocking=True)
+                for name, values in here.items()
+            }
+            self.placed = there.pop("order")
+            self.drawn |= there
+        return self
 
     def parts(self, batch_size: int, start: int) -> Sequence[Part]:
         """This rank's part of each batch, from batch number `start` on."""
