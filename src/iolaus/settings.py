@@ -64,9 +64,10 @@ class Trainer:
     test (methods/tta.py). device: auto, cpu, cuda, cuda:1, mps. devices: how many share each batch. sync_batchnorm:
     whether BatchNorm sees all of it. precision: auto, fp32, bf16, fp16. channels_last: memory order of images and
     weights; auto is true for convolutions on a CPU, and on CUDA under bf16 or fp16. compile: torch.compile, which takes
-    up to a minute before the first step. keep_freed_memory: let the C library keep the memory that tensors give back
-    (Linux). deterministic: bit-equal reruns on a GPU as well. micro_batch_size: images that go through the model at
-    once (gradient accumulation). scale_lr_with_batch: how the learning rate follows batch_size_schedule.
+    up to a minute before the first step; reduce-overhead and max-autotune are modes of it. keep_freed_memory: let the C
+    library keep the memory that tensors give back (Linux). deterministic: bit-equal reruns on a GPU as well.
+    micro_batch_size: images that go through the model at once (gradient accumulation). scale_lr_with_batch: how the
+    learning rate follows batch_size_schedule.
     grad_clip_norm: largest total gradient norm, null for none. sam_rho: radius of sharpness-aware minimisation, null
     for none. sam_adaptive: ASAM. ema_decay: decay of the moving average of the weights, which is then evaluated and
     kept; null for none. log_every: steps between logged batch losses and gradient norms. monitor_every: seconds
@@ -86,7 +87,7 @@ class Trainer:
     sync_batchnorm: bool = True
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
-    compile: bool = False
+    compile: Literal["reduce-overhead", "max-autotune"] | bool = False
     keep_freed_memory: bool = True
     deterministic: bool = False
     micro_batch_size: int | None = None

@@ -53,16 +53,35 @@ def test_a_compiled_model_keeps_weights_and_names_and_gives_what_it_gave():
     torch.testing.assert_close(model(images), plain(images), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("works", [True, False])
-def test_results_say_whether_the_model_was_compiled(command, monkeypatch, works):
+@pytest.mark.parametrize(
+    ("given", "works", "expected"),
+    [
+        ("true", True, None),
+        ("true", False, None),
+        ("reduce-overhead", True, "reduce-overhead"),
+        ("max-autotune", True, "max-autotune"),
+    ],
+)
+def test_results_say_whether_the_model_was_compiled(command, monkeypatch, given, works, expected):
     tried = []
 
-    def pretend(model, images, autocast):
-        tried.append(tuple(images.shape))
+    def pretend(model, images, autocast, mode):
+        tried.append((tuple(images.shape), mode))
         return works
 
     monkeypatch.setattr("iolaus.config.build.compile_in_place", pretend)
-    outcome = command(*TINY, "trainer.compile=true")
+    outcome = command(*TINY, f"trainer.compile={given}")
     assert outcome.status == 0, outcome.err
     assert outcome.results["compiled"] is works
-    assert tried == [(16, 3, 8, 8)]
+    assert tried == [((16, 3, 8, 8), expected)]
+
+
+def test_the_mode_is_torchs_and_another_one_is_refused(command, monkeypatch):
+    asked = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: asked.append(options))
+    for mode in (None, "reduce-overhead"):
+        assert compile_in_place(small_model(), torch.ones(4, 3, 8, 8), contextlib.nullcontext(), mode)
+    assert asked == [{"mode": None}, {"mode": "reduce-overhead"}]
+    refused = command(*TINY, "trainer.compile=fast")
+    assert refused.status == 2
+    assert "trainer.compile=fast" in refused.err

@@ -97,7 +97,7 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
         frozen=param_groups.frozen_modules(model),
         ema=ModelEma(model, settings.ema_decay) if settings.ema_decay else None,
     )
-    compiled = settings.compile and compile_model(learner, inputs, len(data.train), memory_format)
+    compiled = bool(settings.compile) and compile_model(learner, inputs, len(data.train), memory_format)
     stopping = config.early_stopping_node.build() if config.early_stopping_node else None
     should_stop = stopping.should_stop if stopping else lambda history: False
     parameters = sum(p.numel() for p in model.parameters())
@@ -215,4 +215,5 @@ def compile_model(learner: Learner, inputs: Inputs, count: int, memory_format: t
     size = min(settings.micro_batch_size or settings.batch_size, settings.batch_size, count)
     blank = torch.zeros(size, shape.channels, shape.size, shape.size)
     images = blank.to(learner.device, memory_format=memory_format)
-    return compile_in_place(learner.model, images, learner.autocast())
+    mode = None if settings.compile is True else str(settings.compile)
+    return compile_in_place(learner.model, images, learner.autocast(), mode)

@@ -55,17 +55,20 @@ def load_compiler() -> ModuleType:
     return torch._dynamo
 
 
-def compile_in_place(model: nn.Module, images: Tensor, autocast: AbstractContextManager[object]) -> bool:
+def compile_in_place(
+    model: nn.Module, images: Tensor, autocast: AbstractContextManager[object], mode: str | None = None
+) -> bool:
     """Compile a model and try one forward and backward pass; if that fails, warn and leave the model as it was.
 
     `Module.compile` keeps the names in the state dict, and its errors come at the first call only. images: a batch of
-    the run's shape; autocast: the context of a step. Returns whether the model is compiled now.
+    the run's shape; autocast: the context of a step; mode: torch.compile's, None for its default.
+    Returns whether the model is compiled now.
     """
     log.info("compiling the model, up to a minute")
     before = copy.deepcopy(model.state_dict())  # the trial moves running statistics
     model.train()
     try:
-        model.compile()
+        model.compile(mode=mode)
         with autocast:
             loss = model(images).float().sum()
         loss.backward()
