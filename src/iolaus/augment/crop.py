@@ -1,5 +1,6 @@
 """Random crop and flip of a whole batch as one copy of image rows."""
 
+import functools
 from typing import Literal
 
 import torch
@@ -30,17 +31,30 @@ def crop_and_flip(images: Tensor, drawn: Tensor, padding: int, size: int, mode: 
     height, width = height + 2 * padding, width + 2 * padding
 
     pixel = channels if last else 1  # elements from a pixel to its right neighbour
-    rows = torch.arange(size, device=images.device) * (width * pixel)
-    if not last:
-        planes = torch.arange(channels, device=images.device) * (height * width)
-        rows = (planes[:, None] + rows).view(-1)
-    top, left, flip = drawn.unbind(dim=1)
-    image = flip * batch + torch.arange(batch, device=images.device)
-    corner = image * (channels * height * width) + top * (width * pixel) + left * pixel
+    steps, rows = first_places(batch, channels, height, width, size, last, images.device)
+    places = rows + (drawn * steps).sum(dim=1, keepdim=True)
     flat = both.permute(0, 2, 3, 1).reshape(-1) if last else both.reshape(-1)
     windows = flat.as_strided((flat.numel() - size * pixel + 1, size * pixel), (1, 1))
-    taken = windows.index_select(0, (corner[:, None] + rows).view(-1))
+    taken = windows.index_select(0, places.view(-1))
     return taken.view(batch, size, size, channels).permute(0, 3, 1, 2) if last else taken.view(batch, -1, size, size)
+
+
+@functools.lru_cache(maxsize=4)
+def first_places(
+    batch: int, channels: int, height: int, width: int, size: int, last: bool, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Where the rows of windows begin in the memory of padded images and their mirror images, as int64 elements.
+
+    height, width: of the padded images; last: whether channels are last in memory. Returns (3,), the steps of top, left
+    and flip, and (batch, rows), the places of the windows at the top left. Both are the same for every batch, and a GPU
+    launches a kernel for each sum: so they are kept.
+    """
+    pixel, whole = channels if last else 1, channels * height * width
+    rows = torch.arange(size) * (width * pixel)
+    if not last:
+        rows = (torch.arange(channels)[:, None] * (height * width) + rows).view(-1)
+    steps = torch.tensor([width * pixel, pixel, batch * whole])
+    return steps.to(device), (torch.arange(batch)[:, None] * whole + rows).to(device)
 
 
 def pad(images: Tensor, padding: int, mode: PaddingMode) -> Tensor:
