@@ -85,7 +85,7 @@ def copy_to_memory(states: Mapping[Path, dict[str, Any]]) -> "tuple[dict[Path, A
     tensors: dict[object, torch.Tensor] = {}
     gpus: set[torch.device] = set()
 
-    def duplicate(value: Any) -> Any:
+    def duplicate(value: object) -> object:
         if isinstance(value, torch.Tensor):
             key = value.device, value.data_ptr(), value.dtype, value.shape, value.stride()
             if key not in tensors:  # both checkpoints hold the weights, and a weight may have two names
@@ -99,7 +99,9 @@ def copy_to_memory(states: Mapping[Path, dict[str, Any]]) -> "tuple[dict[Path, A
             for name in made:
                 made[name] = duplicate(value[name])
             return made
-        return type(value)(map(duplicate, value)) if type(value) in (list, tuple) else value
+        if isinstance(value, list):
+            return [duplicate(part) for part in value]
+        return tuple(map(duplicate, value)) if type(value) is tuple else value
 
     copies = {path: duplicate(state) for path, state in states.items()}
     return copies, [torch.cuda.current_stream(device).record_event() for device in gpus]
