@@ -387,12 +387,13 @@ def test_a_step_with_gradients_that_overflowed_is_skipped_and_others_are_unscale
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-5)
 
 
-def test_a_step_that_the_device_skips_leaves_weights_and_state_and_a_taken_one_is_as_ever():
+@pytest.mark.parametrize("rest", ["adamw", "sgd"])
+def test_a_step_that_the_device_skips_leaves_weights_and_state_and_a_taken_one_is_as_ever(rest):
     params = weights((8, 4, 3, 3), (6, 5), (7,))
-    optimizer = Muon(params, weight_decay=0.1)
+    optimizer = Muon(params, weight_decay=0.1, rest=rest, normalise_weights=rest == "sgd")
     steps([optimizer], [params])
     taken = copies(params)
-    plain = Muon(taken, weight_decay=0.1)
+    plain = Muon(taken, weight_decay=0.1, rest=rest, normalise_weights=rest == "sgd")
     plain.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     before = copy.deepcopy((values(params), optimizer.state_dict()["state"]))
     for found_inf in (1.0, 0.0):
