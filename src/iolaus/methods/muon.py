@@ -125,7 +125,7 @@ class Muon(torch.optim.Optimizer):
             group["fused"] = all(p.device.type in FUSED_DEVICES and p.is_floating_point() for p in group["params"])
         for name in self.defaults.keys() - OPTIONS[kind]:  # torch has filled in all; a group keeps those that it uses
             del group[name]
-        # The two tensors that GradScaler then sets for a step, `grad_scale` and `found_inf`; AdamW and SGD take them if fused.
+        # The tensors that GradScaler then sets for a step, grad_scale and found_inf; AdamW and SGD take them if fused.
         self._step_supports_amp_scaling = all(group.get("fused", True) for group in self.param_groups)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
