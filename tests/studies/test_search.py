@@ -419,7 +419,8 @@ def at_epoch(folder, number, least=2):
 def all_is_well(folder, n_trials, epochs=25):
     """Each number once, complete, each epoch once in the history, and a value for each in the study."""
     trials = study_of(folder).trials
-    assert [(t.number, t.state.name) for t in trials] == [(number, "COMPLETE") for number in range(n_trials)]
+    errors = [t.user_attrs.get("error") for t in trials]
+    assert [(t.number, t.state.name) for t in trials] == [(number, "COMPLETE") for number in range(n_trials)], errors
     for t in trials:
         result = result_of(folder, t.number)
         assert [metrics["epoch"] for metrics in result["history"]] == list(range(epochs))
