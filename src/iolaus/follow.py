@@ -28,6 +28,7 @@ from iolaus.machine import followers
 from iolaus.machine.crew import LOOK_SECONDS, is_lost_peer
 from iolaus.machine.parent import end_with
 from iolaus.machine.signals import ALARM, WARNINGS
+from iolaus.machine.waiting import spin_briefly
 from iolaus.methods.stopping import NonFiniteLoss
 from iolaus.trust.command_line import CommandLine
 
@@ -57,6 +58,7 @@ def begin_together(parts: "Parts", state: "LoopState", group: "Alone") -> "LoopS
 @contextlib.contextmanager
 def take_rank() -> Iterator[None]:
     """Be the rank that torchrun has made this process: one above 0 follows, and ends; rank 0 lets the others go."""
+    spin_briefly()
     if followers.is_follower():
         follow()
     try:
