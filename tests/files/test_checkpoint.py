@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -93,12 +94,13 @@ def test_a_tensor_that_torch_would_take_for_a_folder_is_not_left_uninitialised(t
     assert "says that it is a folder" in refusal(path)
 
 
-def test_an_error_without_words_is_named_by_its_kind(tmp_path):
-    path = tmp_path / "last.pt"
-    checkpoint.save(path, {})
-    broken = bytearray(path.read_bytes())
-    broken[29] ^= 0x80  # the length of the first entry's extra field: zipfile reads beyond the end
-    path.write_bytes(broken)
+def test_an_error_without_words_is_named_by_its_kind(tmp_path, monkeypatch):
+    checkpoint.save(path := tmp_path / "last.pt", {})
+
+    def end_early(archive):  # as zipfile reads beyond the end, in some versions of Python
+        raise EOFError
+
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", end_early)
     assert refusal(path) == "EOFError)"
 
 
