@@ -212,7 +212,7 @@ def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command, m
 def test_joblib_in_a_terminal_shows_the_table_of_the_study_and_not_the_lines_of_its_runs(tmp_path):
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")
     arguments = (*TINY, "-m", "study=s", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
-                 "trainer.epochs=300", "trainer.monitor_every=0")  # fmt: skip
+                 "trainer.epochs=120", "trainer.monitor_every=0")  # fmt: skip
     ours, theirs = pty.openpty()
     environment = {**os.environ, "COLUMNS": "140", "LINES": "40", "TERM": "xterm"}
     with subprocess.Popen([sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, stdin=theirs, stdout=theirs,

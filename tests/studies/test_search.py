@@ -448,14 +448,14 @@ def test_after_kill_9_the_same_command_takes_the_lost_trial_up_and_finishes(tmp_
 
 @alone
 def test_two_sweepers_of_two_workers_share_a_study_and_one_takes_over_what_the_other_lost(tmp_path):
-    arguments = (*SLOW, N + "5", *JOBLIB, "trainer.epochs=60")
+    arguments = (*SLOW, N + "5", *JOBLIB, "trainer.epochs=40")
     first, second = (processes.start(tmp_path, *arguments) for _ in range(2))
     processes.wait_for(lambda: all(at_epoch(tmp_path, number)() for number in range(4)))
     os.killpg(first.pid, signal.SIGKILL)
     first.join(30)
     second.join(300)
     assert second.exitcode == 0, (tmp_path / "output").read_text()
-    assert all_is_well(tmp_path, 5, epochs=60)
+    assert all_is_well(tmp_path, 5, epochs=40)
     assert "was cut off: taken up again" in (tmp_path / "output").read_text()
 
 
@@ -482,7 +482,7 @@ def test_ctrl_c_ends_a_search_at_once_and_quietly_and_it_can_go_on(tmp_path):
 
 @alone
 def test_joblib_runs_two_at_once_survives_a_killed_worker_and_ends_on_ctrl_c(tmp_path):
-    arguments = (*SLOW, N + "2", "trainer.epochs=60")
+    arguments = (*SLOW, N + "2", "trainer.epochs=40")
     process = processes.start(tmp_path, *arguments, *JOBLIB)
     processes.wait_for(lambda: at_epoch(tmp_path, 0)() and at_epoch(tmp_path, 1)(), process)
     assert [(tmp_path / "outputs" / "s" / n / "results.json").exists() for n in "01"] == [False, False]  # at once
@@ -493,19 +493,19 @@ def test_joblib_runs_two_at_once_survives_a_killed_worker_and_ends_on_ctrl_c(tmp
     assert "Traceback" not in (tmp_path / "output").read_text()
     process = processes.start(tmp_path, *arguments)
     process.join(300)
-    assert all_is_well(tmp_path, 2, epochs=60)
+    assert all_is_well(tmp_path, 2, epochs=40)
 
 
 @alone
 def test_workers_that_outlive_their_sweeper_end_their_trials_and_themselves(tmp_path):
-    arguments = (*SLOW, N + "2", "trainer.epochs=150")
+    arguments = (*SLOW, N + "2", "trainer.epochs=100")
     process = processes.start(tmp_path, *arguments, *JOBLIB)
     processes.wait_for(lambda: at_epoch(tmp_path, 0)() and at_epoch(tmp_path, 1)(), process)
     processes.kill(process)
     second = processes.start(tmp_path, *arguments)
     second.join(300)
     assert second.exitcode == 0, (tmp_path / "output").read_text()
-    assert all_is_well(tmp_path, 2, epochs=150)
+    assert all_is_well(tmp_path, 2, epochs=100)
     assert "resumed" not in "".join(log.read_text() for log in tmp_path.glob("outputs/s/*/run.log"))
     # with two, their results are more than fits into the pipe that nobody reads any more
     processes.wait_for(lambda: not processes.group_of(process), seconds=90)
@@ -522,7 +522,7 @@ def run_on_another_machine(folder, arguments):
 def test_a_dead_machines_trial_is_taken_up_when_its_lease_ends_and_a_live_ones_never(tmp_path, request, storage):
     """A stopped process is like a dead machine to a file server, which keeps its locks until a lease ends."""
     url = None if storage == "journal" else request.getfixturevalue("postgresql")
-    arguments = (*SLOW, N + "3", "trainer.epochs=100", *([f"hydra.sweeper.storage={url}"] if url else []))
+    arguments = (*SLOW, N + "3", "trainer.epochs=50", *([f"hydra.sweeper.storage={url}"] if url else []))
     first = processes.start(tmp_path, *arguments)
     processes.wait_for(at_epoch(tmp_path, 0), first)
     second = processes.context.Process(target=run_on_another_machine, args=(str(tmp_path), arguments))
@@ -550,7 +550,7 @@ def test_a_dead_machines_trial_is_taken_up_when_its_lease_ends_and_a_live_ones_n
     assert f"trial {silent} was cut off: taken up again" in (tmp_path / "output").read_text()
     for t in study_of(tmp_path, url).trials:
         assert t.state == TrialState.COMPLETE
-        assert [metrics["epoch"] for metrics in epochs_of(tmp_path, t.number)] == list(range(100))
+        assert [metrics["epoch"] for metrics in epochs_of(tmp_path, t.number)] == list(range(50))
 
 
 @pytest.mark.parametrize("sweep", ["search", "grid"])

@@ -91,10 +91,13 @@ def group_of(key: str) -> str:
 
 
 def is_about(line: str, argument: str) -> bool:
-    """Whether a line is about an argument: it begins with it, or with its key."""
+    """Whether a line is about an argument: it begins with it, with its key, or with a key below that."""
     if line.startswith(f"{argument}:"):
         return True
-    return is_override(argument) and line.lstrip("+~").startswith((f"{key_of(argument)}=", f"{key_of(argument)}:"))
+    key = re.sub(r"^hydra\.(job|hydra)_logging\b", "logging", key_of(argument))  # as the logging's errors name it
+    # not below a group, whose keys have many sources
+    ends = ("=", ":", ".") if "." in key or key == "logging" else ("=", ":")
+    return is_override(argument) and line.lstrip("+~").startswith(tuple(f"{key}{end}" for end in ends))
 
 
 def without(arguments: Sequence[str], culprits: Sequence[str]) -> list[str]:
