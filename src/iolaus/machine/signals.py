@@ -52,6 +52,21 @@ def handle(numbers: Sequence[int], handler: Callable[[int, FrameType | None], No
             signal.signal(number, earlier)
 
 
+@contextlib.contextmanager
+def defer_signals() -> Iterator[None]:
+    """Within it Ctrl-C, SIGTERM and warnings wait: an import that one of them cuts off can end as an ImportError."""
+    waiting: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    try:
+        with handle((signal.SIGINT, signal.SIGTERM, *WARNINGS), lambda number, _: waiting.append(number)):
+            yield
+    finally:
+        for number in waiting[:1]:
+            signal.raise_signal(number)
+
+
 def raise_exit(number: int, frame: FrameType | None) -> NoReturn:
     """Handle a signal by SystemExit with the status of a process that it ended (143 for SIGTERM)."""
     raise SystemExit(128 + number)

@@ -14,6 +14,7 @@ from typing import Any
 
 from iolaus.errors import ConfigError, first_line, nearest
 from iolaus.files.moved import MOVED_TARGETS
+from iolaus.machine.signals import defer_signals
 from iolaus.trust.command_line import DOTTED_PATH, CommandLine
 from iolaus.trust.policy import OWN_PARTS, READING_ARGUMENTS, RUN_PARTS, TRACKER_KEY, TRACKERS, Policy
 
@@ -70,7 +71,8 @@ def locate(key: str, node: Mapping[str, Any], policy: Policy = RUN_PARTS) -> Cal
     if not users_own:
         refuse_by_name(key, target, policy)
     try:
-        found: Callable[..., Any] = pkgutil.resolve_name(target)
+        with defer_signals():
+            found: Callable[..., Any] = pkgutil.resolve_name(target)
     except Exception as error:  # whatever importing the user's module raises
         raise ConfigError(f"{where}: not found{_hint(target, error)}") from error
     if not callable(found):
