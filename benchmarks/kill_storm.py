@@ -91,8 +91,11 @@ class Storm:
             before, begun = self.lines(), time.monotonic()
             while process.poll() is None and self.lines() == before and time.monotonic() < begun + STUCK_SECONDS:
                 time.sleep(0.05)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(random.uniform(0, self.most_seconds) if done.total() < kills else STUCK_SECONDS)
+            if done.total() >= kills:
+                self.wait_for_end(process)
+            else:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(random.uniform(0, self.most_seconds))
             if process.poll() is not None and process.returncode != -signal.SIGKILL:
                 if process.returncode:
                     raise SystemExit(f"ended with {process.returncode}: see {self.folder}/output")
@@ -106,6 +109,14 @@ class Storm:
             if victims != "worker":
                 process.wait()
                 process = self.start()
+
+    def wait_for_end(self, process: "subprocess.Popen[bytes]") -> None:
+        """Until the process has ended, or no epoch of any run has ended for STUCK_SECONDS."""
+        before, since = self.lines(), time.monotonic()
+        while process.poll() is None and time.monotonic() < since + STUCK_SECONDS:
+            time.sleep(0.1)
+            if (now := self.lines()) != before:
+                before, since = now, time.monotonic()
 
     def check(self) -> dict[str, list[str]]:
         """What is wrong at the end, by kind of fault."""
