@@ -12,6 +12,8 @@ WRONG = {
     "scheduler=none": "scheduler=none: no such option; allowed: constant, cosine",
     "epoch=5": "epoch: no such key; did you mean epochs?",
     "--lr 0.1": "--lr: no such option; a key is given as lr=0.1",
+    "--hlp": "--hlp: no such option; did you mean --help?",
+    "--resume": "--resume: no such option; a key is given as resume=VALUE",
     "--lr=0.1": "--lr=0.1: no such option; a key is given as lr=0.1",
     "--batch-size=3": "a key is given as batch_size=3",
     "model.widths=[]": "model.widths=[]: must be the channels of one stage",
@@ -65,6 +67,7 @@ def test_a_reference_that_leads_nowhere_hides_no_other_mistake(command):
 WRONG_SEARCHES = {
     "lr=interval(0.1,0.2) hydra.sweep.subdir=x": "hydra.sweep.subdir=x: a search calls the folders of its trials",
     "lr=interval(0.1,0.2) hydra/sweeper/pruner=percentile hydra.sweeper.pruner.percentile=200": "Percentile must",
+    "lr=interval(0.1,0.2) hydra.sweeper.params=x": "hydra.sweeper.params=x: must be a mapping of keys to their values",
     "lr=interval(0.1,0.2) hydra.sweeper.enqueue=5": "hydra.sweeper.enqueue=5: must be",
     "model=choice(cnn,nothing)": "model=nothing: no such option",
     "trainer.batch_size=choice(32,abc)": "trainer.batch_size=abc: expected a whole number",

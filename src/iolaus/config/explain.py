@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import difflib
 import os
 import re
 import sys
@@ -136,8 +137,9 @@ def check_flags(arguments: Sequence[str]) -> None:
         name, given, value = argument.removeprefix("--").partition("=")
         if argument.startswith("--") and not any(flag.startswith(name) for flag in HYDRA_FLAGS):
             following = arguments[i + 1] if i + 1 < len(arguments) and "=" not in arguments[i + 1] else "VALUE"
-            key = name.replace("-", "_")
-            problems.append(f"{argument}: no such option; a key is given as {key}={value if given else following}")
+            close = difflib.get_close_matches(name, HYDRA_FLAGS, n=1, cutoff=0.8)  # below it --resume is near resolve
+            key = f"a key is given as {name.replace('-', '_')}={value if given else following}"
+            problems.append(f"{argument}: no such option; {f'did you mean --{close[0]}?' if close else key}")
     if problems:
         raise ConfigError(*problems)
 

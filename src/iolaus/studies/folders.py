@@ -7,7 +7,7 @@ import copy
 import functools
 import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +89,10 @@ class Folders(Callback):
         FixedValues.instance().forget()
         Told.instance().begin()
         Clock.instance().start()
-        lines = [*to_overrides(config.hydra.sweeper.get("params") or {}), *read_as_text(config.hydra.overrides, "task")]
+        params = config.hydra.sweeper.get("params") or {}
+        if not isinstance(params, Mapping):
+            raise ConfigError(f"hydra.sweeper.params={params}: must be a mapping of keys to their values")
+        lines = [*to_overrides(params), *read_as_text(config.hydra.overrides, "task")]
         overrides = OverridesParser.create().parse_overrides(lines)
         sweeps = [override for override in overrides if override.is_sweep_override()]
         varied = [str(override.input_line) for override in sweeps]
