@@ -12,6 +12,7 @@ import torch
 from iolaus.files import checkpoint
 from iolaus.files.moved import MOVED_TARGETS, rename_targets
 from iolaus.files.run_folder import RunFolder
+from iolaus.methods import muon
 
 # written by the code of commit f7350d8, and ended by SIGTERM in its fourth epoch
 OLD_RUN = Path(__file__).parent / "run_before_rooms"
@@ -22,7 +23,7 @@ COMMAND = ("model=mlp", "model.hidden=[8]", "optimizer=muon", "scheduler.cycle_m
 
 
 def test_a_run_of_before_the_move_resumes_and_ends_as_it_would_have(command, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)  # where it began, Muon iterated in bf16
+    monkeypatch.setattr(muon, "iteration_dtype", lambda device: torch.bfloat16)  # as where it began
     shutil.copytree(OLD_RUN, tmp_path / "outputs" / "old")
     saved = [json.loads(line) for line in (OLD_RUN / "metrics.jsonl").read_text().splitlines()]
     outcome = command("resume=outputs/old")
