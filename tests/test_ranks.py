@@ -184,10 +184,17 @@ def results_status(folder):
     return json.loads((folder / "results.json").read_text())["status"]
 
 
-def own_model(train, name, source):
-    """Write a class of the user's own beside the command. Returns the arguments of a run that trains it."""
+LINEAR = """import os, torch
+class {name}(torch.nn.Sequential):
+    def __init__(self, num_classes):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(192, num_classes))
+"""
+
+
+def own_model(train, name, rest):
+    """Write a linear model of the user's own, whose lines end with `rest`. Returns the arguments of a run of it."""
     module = name.lower()
-    (train.root / f"{module}.py").write_text(source)
+    (train.root / f"{module}.py").write_text(LINEAR.format(name=name) + rest)
     given = [argument for argument in BASE if not argument.startswith("model.")]
     return [*given, "model=cnn", f"model._target_={module}.{name}", "~model.widths", "~model.dropout"]
 
@@ -196,10 +203,6 @@ def test_what_fails_on_one_rank_alone_is_told_by_rank_0_in_one_line(train):
     own = own_model(
         train,
         "Narrow",
-        "import os, torch\n"
-        "class Narrow(torch.nn.Sequential):\n"
-        "    def __init__(self, num_classes):\n"
-        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(192, num_classes))\n"
         "    def forward(self, images):\n"
         "        if self.training and os.environ.get('RANK') == '1':\n"
         "            raise RuntimeError('CUDA out of memory. Tried to allocate 2 GiB')\n"
@@ -215,10 +218,6 @@ def test_a_branch_of_the_model_that_no_batch_goes_through_is_one_line(train):
     own = own_model(
         train,
         "Branched",
-        "import torch\n"
-        "class Branched(torch.nn.Sequential):\n"
-        "    def __init__(self, num_classes):\n"
-        "        super().__init__(torch.nn.Flatten(), torch.nn.Linear(192, num_classes))\n"
         "        self.unused = [torch.nn.Linear(3, 4)]\n"
         "        self.register_module('branch', self.unused[0])\n"
         "    def forward(self, images):\n"
