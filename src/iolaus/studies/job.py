@@ -13,6 +13,7 @@ from iolaus.config.replaced import reset_replaced
 from iolaus.errors import ConfigError
 from iolaus.files.atomic import write_text
 from iolaus.files.run_folder import RunFolder
+from iolaus.trust.hydra_node import values_as_written
 from iolaus.trust.secrets import mask, mask_variables
 
 if TYPE_CHECKING:
@@ -106,8 +107,7 @@ def check_not_resumed(config: DictConfig) -> None:
 
 def read_as_text(node: DictConfig, key: str) -> Any:
     """A value of a node with its `${…}` as they were typed: a job resolves them, not the sweep."""
-    plain: Any = OmegaConf.to_container(node, resolve=False)
-    return plain[key]
+    return values_as_written(node)[key]
 
 
 def to_overrides(values: Mapping[str, object]) -> list[str]:

@@ -24,7 +24,7 @@ from omegaconf.resolvers import oc
 from iolaus.errors import ConfigError
 from iolaus.files.run_folder import RunFolder
 from iolaus.trust.command_line import CommandLine
-from iolaus.trust.hydra_node import check_hydra_node, check_links, check_logging, plain
+from iolaus.trust.hydra_node import check_hydra_node, check_links, check_logging, plain, values_as_written
 from iolaus.trust.targets import is_allowed
 
 CONFIG_PACKAGES = ("hydra.", "hydra_plugins.", "iolaus.")
@@ -59,10 +59,15 @@ def check_job(config: DictConfig, folder: Path) -> None:
 
 def check_job_logging(config: DictConfig, folder: Path) -> None:
     """Check `hydra.job_logging` as it will be for a run in `folder`."""
-    known = config.copy()
-    with read_write(known.hydra), open_dict(known.hydra):
-        known.hydra.runtime.output_dir = str(folder)
-    if conf := plain(known, "hydra.job_logging"):
+    runtime = config.hydra.runtime
+    before = values_as_written(runtime)["output_dir"]  # missing (???) until the job begins
+    with read_write(runtime), open_dict(runtime):
+        try:
+            runtime.output_dir = str(folder)
+            conf = plain(config, "hydra.job_logging")
+        finally:
+            runtime.output_dir = before
+    if conf:
         check_logging(conf, [folder])
 
 
