@@ -28,16 +28,16 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests; arguments after -- go to pytest."""
+    """Run all tests, the exhaustive ones, too; arguments after -- go to pytest."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--all", *session.posargs)
 
 
 @nox.session
 def strict(session: nox.Session) -> None:
     """Run the tests with every warning an error, those of the libraries included."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-W", "error", *session.posargs)
+    session.run("pytest", "--all", "-W", "error", *session.posargs)
 
 
 @nox.session(name="property")

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,12 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # For tests that measure memory or load, or start many processes: no two of them run at the same time.
 alone = pytest.mark.xdist_group("alone")
 
+# Left out unless `pytest --all` asks for it: more of what others test already, or minutes of processes.
+exhaustive = pytest.mark.exhaustive
+
+# @thin(3): of a parametrized test a plain `pytest` takes every third case, the first among them.
+thin = pytest.mark.thin
+
 # One step on 16 images of noise: the shortest run. Later arguments win over these.
 TINY = (
     "dataset=synthetic", "dataset.num_classes=2", "dataset.size=8", "dataset.train_count=20", "dataset.test_count=6",
@@ -47,8 +54,29 @@ EPOCH = {
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="the exhaustive tests, too: twice as many minutes")
     parser.addoption("--rewrite-golden", action="store_true", help="pin the numbers of the golden runs anew")
     parser.addoption("--rewrite-snapshots", action="store_true", help="write the texts in tests/snapshots anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "exhaustive: left out without --all")
+    config.addinivalue_line("markers", "thin(every): without --all each `every`-th case is taken")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--all"):
+        return
+    counts: Counter[str] = Counter()
+    kept, left_out = [], []
+    for item in items:
+        function = item.nodeid.partition("[")[0]
+        every = mark.args[0] if (mark := item.get_closest_marker("thin")) else 1
+        taken = counts[function] % every == 0 and not item.get_closest_marker("exhaustive")
+        counts[function] += 1
+        (kept if taken else left_out).append(item)
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
 
 
 @dataclass

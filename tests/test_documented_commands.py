@@ -13,11 +13,12 @@ import shlex
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, thin
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
@@ -118,14 +119,19 @@ def compose_run(arguments: list[str]) -> DictConfig:
 
 
 def check_values(arguments: list[str]) -> DictConfig:
-    """Compose and check runs in which each value of each override occurs; return what the first one composes.
+    """Compose and check runs in which the first and last value of each override occur, and of a config group each.
 
-    Raises ConfigError, or an error of Hydra's.
+    Returns what the first one composes. Raises ConfigError, or an error of Hydra's.
     """
     values = [values for _, values, _ in parse(arguments)]
-    first = [options[0] for options in values]
-    jobs = [[*first[:i], option, *first[i + 1 :]] for i, options in enumerate(values) for option in options[1:]]
-    composed = [compose_run(job) for job in (first, *jobs)]
+    first, last = ([options[i] for options in values] for i in (0, -1))
+    composed = [compose_run(first)]
+    groups = composed[0].hydra.runtime.choices.keys()
+    others = [
+        [*first[:i], option, *first[i + 1 :]]
+        for i, options in enumerate(values) if options[0].partition("=")[0] in groups for option in options[1:-1]
+    ]  # fmt: skip
+    composed += [compose_run(job) for job in (*([last] if last != first else []), *others)]
     for cfg in composed:
         ours = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
         config.check(OmegaConf.to_container(ours, resolve=True, throw_on_missing=True))
@@ -188,8 +194,8 @@ def make_what_is_named(arguments: list[str], composed: DictConfig, command) -> N
         (folder / "results.json").unlink()
 
 
-def run_train(documented: Documented, command) -> None:
-    """Check `python train.py ARGUMENTS` as it stands, then run it in short."""
+def run_train(documented: Documented, command, in_short: bool) -> None:
+    """Check `python train.py ARGUMENTS` as it stands, or run it in short."""
     arguments = ["-m" if word == "--multirun" else word for word in documented.words[2:]]
     if any(argument.startswith("--") for argument in arguments):  # --help, --cfg job
         outcome = command(*arguments)
@@ -198,7 +204,10 @@ def run_train(documented: Documented, command) -> None:
     flags = [argument for argument in arguments if argument == "-m"]
     overrides = [argument for argument in arguments if argument != "-m"]
     CommandLine.instance().read(arguments)
-    composed = check_values(overrides)
+    if not in_short:
+        check_values(overrides)
+        return
+    composed = compose_run([values[0] for _, values, _ in parse(overrides)])
     choices = composed.hydra.runtime.choices
     if choices.get("experiment") and choices.dataset != "digits":
         return  # tests/test_recipes.py trains it, on noise like its dataset
@@ -238,14 +247,14 @@ def run_module(documented: Documented, command) -> None:
         assert cli.main([name, *arguments]) == 0, err.getvalue()
 
 
-def run_documented(documented: Documented, command, monkeypatch) -> None:
-    """Check and run a command; AssertionError says which one failed and why."""
+def run_documented(documented: Documented, command, monkeypatch, in_short: bool) -> None:
+    """Check a command or run it in short; AssertionError says which one failed and why."""
     for setting in documented.environment:
         monkeypatch.setenv(*setting.split("=", 1))
     program = documented.words[1]
     try:
         if program == "train.py":
-            run_train(documented, command)
+            run_train(documented, command, in_short)
         elif program == "-m":
             run_module(documented, command)
         else:  # benchmarks/run.py takes minutes
@@ -269,12 +278,26 @@ def my_net(tmp_path, monkeypatch):
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("documented", COMMANDS, ids=[documented.place for documented in COMMANDS])
-def test_a_documented_command_works(documented, command, monkeypatch):
+TRAIN = [documented for documented in COMMANDS if documented.words[1] == "train.py"]
+
+
+def skip_without_its_extra(documented):
     for extra in ("submitit", "ray"):
         if any(word.startswith(f"hydra/launcher={extra}") for word in documented.words):
             pytest.importorskip(f"hydra_plugins.hydra_{extra}_launcher", reason=f"the extra {extra} is not installed")
-    run_documented(documented, command, monkeypatch)
+
+
+@pytest.mark.parametrize("documented", TRAIN, ids=attrgetter("place"))
+def test_a_documented_command_is_understood(documented, command, monkeypatch):
+    skip_without_its_extra(documented)
+    run_documented(documented, command, monkeypatch, in_short=False)
+
+
+@thin(3)
+@pytest.mark.parametrize("documented", COMMANDS, ids=attrgetter("place"))
+def test_a_documented_command_works(documented, command, monkeypatch):
+    skip_without_its_extra(documented)
+    run_documented(documented, command, monkeypatch, in_short=True)
 
 
 WRONG = """
@@ -304,8 +327,8 @@ def test_a_wrong_command_is_named_with_its_line_and_its_mistake(tmp_path, comman
             (10, "nothing.py"), (11, "--nothing")]  # fmt: skip
     for documented, (number, mistake) in zip(wrong, told, strict=True):
         with pytest.raises(AssertionError, match=rf"wrong.md:{number}: python (?s:.*)({mistake})"):
-            run_documented(documented, command, monkeypatch)
-    run_documented(right, command, monkeypatch)
+            run_documented(documented, command, monkeypatch, in_short=False)
+    run_documented(right, command, monkeypatch, in_short=False)
 
 
 def test_the_documents_hold_commands():

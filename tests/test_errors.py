@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from conftest import TINY, thin
 
 MISTAKES = {
     "unknown option": (["model=resnet19"], ["model=resnet19", "did you mean resnet18?", "vgg16"]),
@@ -60,6 +60,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@thin(2)
 @pytest.mark.parametrize(("arguments", "told"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_reported_in_one_line_and_leaves_no_folder(command, arguments, told):
     groups = {argument.split("=")[0] for argument in arguments}
@@ -96,6 +97,7 @@ TOGETHER = {
 }  # fmt: skip
 
 
+@thin(2)
 @pytest.mark.parametrize(("wrong", "keys"), TOGETHER.values(), ids=TOGETHER)
 def test_all_mistakes_are_reported_at_once(command, wrong, keys):
     outcome = command(*wrong.split())

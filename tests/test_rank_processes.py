@@ -10,7 +10,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import ROOT, TINY
+from conftest import ROOT, TINY, exhaustive
 
 pytestmark = pytest.mark.xdist_group("ranks")
 
@@ -61,6 +61,7 @@ def test_a_signal_or_a_kill_of_either_process_ends_both_with_a_checkpoint_and_on
             assert text.count("rank 1 of 2 was killed by signal 9") == 1
 
 
+@exhaustive
 def test_torchrun_trains_a_sweep_one_run_after_the_other_and_lets_a_help_page_end(tmp_path):
     torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

@@ -11,7 +11,7 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from conftest import TINY, checked_config, command_in
+from conftest import TINY, checked_config, command_in, exhaustive
 from PIL import Image
 
 from iolaus import loop
@@ -275,6 +275,7 @@ def test_a_search_prunes_runs_of_two_ranks_and_takes_up_one_that_has_lost_a_rank
     assert [row["epoch"] for row in history] == [0, 1, 2]
 
 
+@exhaustive
 def test_three_ranks_train_what_one_trains_and_take_up_what_one_began(train, monkeypatch):
     for case in list(CASES)[:4]:
         name = case.split(",")[0]

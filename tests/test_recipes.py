@@ -8,7 +8,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, exhaustive
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -88,8 +88,16 @@ def on_noise(*recipe):
     )  # fmt: skip
 
 
+# Networks that take ten seconds for their two steps; others of their kind are trained by a plain `pytest`, too.
+SLOW = {
+    "cifar100_grid", "cifar100_resnest26d_sam", "cifar100_resnet50_pretrained", "cifar100_resnet50_tricks",
+    "pets_finetune",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("recipe", [
-    *([f"experiment={name}"] for name in RECIPES), *(runs(command)[0] for command in commands("cifar10_optimizers")),
+    *(pytest.param([f"experiment={name}"], marks=[exhaustive] * (name in SLOW)) for name in RECIPES),
+    *(pytest.param(runs(command)[0], marks=exhaustive) for command in commands("cifar10_optimizers")),
 ], ids=" ".join)  # fmt: skip
 def test_a_recipe_trains_and_with_its_own_parts(command, recipe):
     outcome = command(*on_noise(*recipe))

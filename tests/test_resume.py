@@ -10,7 +10,7 @@ from pathlib import Path
 import processes
 import pytest
 import torch
-from conftest import TINY
+from conftest import TINY, thin
 
 from iolaus import loop
 from iolaus.files.locks import is_locked
@@ -96,6 +96,7 @@ class Killed(BaseException):
     """Ends a run where kill -9 would end it: no `except Exception` sees it."""
 
 
+@thin(2)
 @pytest.mark.parametrize("arguments", CASES.values(), ids=CASES.keys())
 def test_a_run_that_was_killed_three_times_equals_the_uninterrupted_one(command, monkeypatch, arguments):
     from iolaus.files import checkpoint
@@ -243,6 +244,7 @@ def test_kill_minus_9_loses_nothing(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="needs POSIX signals")
+@thin(2)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_run_and_not_its_data_workers_answers_a_signal_to_the_whole_group(tmp_path, number, status):
     """As a terminal's Ctrl-C and a cluster's scancel send it."""
@@ -344,6 +346,7 @@ def test_a_configuration_that_was_edited_since_is_told_by_its_keys(command, cut_
     assert command("resume=outputs/cut").status == 0
 
 
+@thin(2)
 @pytest.mark.parametrize("content", [b"{{", b"\xff\xfe", b"[1]", b"{}", b""])
 def test_a_damaged_configuration_is_told_in_a_line_that_names_the_file_or_the_group(command, cut_run, content):
     folder = cut_run()
@@ -435,6 +438,7 @@ LONGER = {
 }  # fmt: skip
 
 
+@thin(2)
 @pytest.mark.parametrize("arguments", LONGER.values(), ids=LONGER.keys())
 def test_a_finished_run_that_trains_longer_equals_a_longer_run(command, arguments):
     command(*BASE, *arguments, "trainer.epochs=8", "hydra.run.dir=outputs/whole")

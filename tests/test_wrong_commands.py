@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, thin
 
 WRONG = {
     "batch_size=256": "batch_size=256: no such option; did you mean trainer.batch_size=256?",
@@ -54,6 +54,7 @@ def assert_one_line(outcome, expected):
     assert list(outcome.cwd.iterdir()) == []
 
 
+@thin(2)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_a_wrong_command_is_one_line_that_helps(command, wrong):
     assert_one_line(command("trainer.epochs=1", *wrong.split()), WRONG[wrong])
@@ -75,6 +76,7 @@ WRONG_SEARCHES = {
 }
 
 
+@thin(2)
 @pytest.mark.parametrize("wrong", WRONG_SEARCHES)
 def test_a_search_that_a_mistake_would_strike_makes_no_study(command, wrong):
     assert_one_line(command("-m", "hydra/sweeper=optuna", "trainer.epochs=1", *wrong.split()), WRONG_SEARCHES[wrong])
@@ -86,6 +88,7 @@ def test_the_version_is_ours(command):
     assert command("--version").out.strip() == f"iolaus {iolaus.__version__}"
 
 
+@thin(3)
 @pytest.mark.parametrize("slip", ["study: 'a", "objective: [a", "a: b: c", "\tseed: 1", "seed: 1\nseed: 2", "a: \0"])
 def test_a_recipe_that_is_no_yaml_is_one_line_with_its_name(command, tmp_path, slip):
     file = tmp_path / "mine/experiment/bad.yaml"

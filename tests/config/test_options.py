@@ -83,7 +83,7 @@ def test_a_torch_scheduler_by_its_path_moves_the_learning_rate(command):
 
 def test_grey_digits_train_a_model_of_three_channels_at_the_size_it_takes(command):
     tiny = ("trainer.epochs=1", "trainer.batch_size=1200", "tracker=none")
-    assert "3x8x8" in command(*tiny, "model=resnet18").results["data"]
+    assert "3x8x8" in command(*tiny, "model=resnet18", "model.name=test_resnet").results["data"]
     outcome = command(
         *tiny, "model.image_size=12", "model.in_channels=3", "model.widths=[4]", "hydra.run.dir=outputs/b"
     )

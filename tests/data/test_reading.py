@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import thin
 from PIL import Image
 
 from iolaus.data.reading import read_all, worker_count
@@ -147,6 +148,7 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@thin(2)
 @pytest.mark.parametrize(("given", "told"), MISTAKES.items())
 def test_a_mistake_in_them_is_one_line_and_leaves_nothing(command, own_package, given, told):
     outcome = command(*TINY, given)

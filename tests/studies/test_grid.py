@@ -9,7 +9,7 @@ from unittest import mock
 
 import joblib
 import pytest
-from conftest import ROOT, TINY, alone
+from conftest import ROOT, TINY, alone, exhaustive, thin
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -195,6 +195,7 @@ def test_a_table_of_ones_own_may_be_looked_up(command):
     assert outcome.results["config"]["trainer"]["batch_size"] == 4
 
 
+@thin(2)
 @pytest.mark.parametrize(("n_jobs", "threads"), [(2, joblib.cpu_count() // 2), (1, joblib.cpu_count())])
 @alone
 def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command, monkeypatch, n_jobs, threads):
@@ -208,6 +209,7 @@ def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command, m
     }
 
 
+@exhaustive
 @alone
 def test_joblib_in_a_terminal_shows_the_table_of_the_study_and_not_the_lines_of_its_runs(tmp_path):
     pty = pytest.importorskip("pty", reason="no pseudo-terminals here")

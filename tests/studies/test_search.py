@@ -17,7 +17,7 @@ from pathlib import Path
 import optuna
 import processes
 import pytest
-from conftest import TINY, alone
+from conftest import TINY, alone, exhaustive, thin
 from omegaconf import OmegaConf
 from optuna.trial import TrialState
 
@@ -141,7 +141,8 @@ def test_a_direction_can_be_given(command, no_training):
 # ---- samplers
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "qmc", "gp", "nsgaii", "cmaes"])
+@thin(3)
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc", "grid", "gp", "nsgaii", "cmaes"])
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_a_search_cut_into_two_draws_the_points_of_one_in_a_go(command, no_training, sampler, tmp_path):
     space = ("lr=range(0.01,0.09,0.01)", "seed=range(0,3)") if sampler == "grid" else (LR, "wd=interval(0,0.1)")
@@ -258,6 +259,7 @@ def test_a_result_that_is_no_number_is_a_failure(command, monkeypatch):
 # ---- mistakes
 
 
+@thin(3)
 @pytest.mark.parametrize(("arguments", "line"), [
     ((LR, "hydra.sweeper.n_jobs=2"), "hydra.sweeper.n_jobs=2: the basic launcher runs one at a time"),
     ((LR, "hydra/launcher=joblib", "hydra.launcher.n_jobs=0"), "hydra.launcher.n_jobs=0: must be 1 or more, or -1"),
@@ -290,6 +292,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing(command, no_training, argument
     assert not (outcome.cwd / "outputs").exists()
 
 
+@thin(3)
 @pytest.mark.parametrize("changed", [("objective=val/loss",), ("trainer.epochs=2",), ("wd=0.1,0.3",)])
 def test_a_study_does_not_go_on_as_another(command, no_training, changed):
     assert command(*SEARCH, LR, "wd=0.1,0.2", N + "1").status == 0
@@ -358,6 +361,7 @@ def postgresql(tmp_path):
     shutil.rmtree(data)
 
 
+@exhaustive
 @alone
 def test_a_study_may_live_in_postgresql_where_two_processes_share_it(command, postgresql, tmp_path):
     arguments = (*SEARCH, LR, f"hydra.sweeper.storage={postgresql}", "hydra/sweeper/pruner=median")
@@ -446,6 +450,7 @@ def test_after_kill_9_the_same_command_takes_the_lost_trial_up_and_finishes(tmp_
     assert "resumed in epoch" in (tmp_path / "outputs" / "s" / "1" / "run.log").read_text()
 
 
+@exhaustive
 @alone
 def test_two_sweepers_of_two_workers_share_a_study_and_one_takes_over_what_the_other_lost(tmp_path):
     arguments = (*SLOW, N + "5", *JOBLIB, "trainer.epochs=40")
@@ -496,6 +501,7 @@ def test_joblib_runs_two_at_once_survives_a_killed_worker_and_ends_on_ctrl_c(tmp
     assert all_is_well(tmp_path, 2, epochs=40)
 
 
+@exhaustive
 @alone
 def test_workers_that_outlive_their_sweeper_end_their_trials_and_themselves(tmp_path):
     arguments = (*SLOW, N + "2", "trainer.epochs=100")
@@ -517,6 +523,7 @@ def run_on_another_machine(folder, arguments):
     processes.run_command(folder, arguments)
 
 
+@thin(2)
 @pytest.mark.parametrize("storage", ["journal", "postgresql"])
 @alone
 def test_a_dead_machines_trial_is_taken_up_when_its_lease_ends_and_a_live_ones_never(tmp_path, request, storage):
@@ -553,6 +560,7 @@ def test_a_dead_machines_trial_is_taken_up_when_its_lease_ends_and_a_live_ones_n
         assert [metrics["epoch"] for metrics in epochs_of(tmp_path, t.number)] == list(range(50))
 
 
+@thin(2)
 @pytest.mark.parametrize("sweep", ["search", "grid"])
 @alone
 def test_sigterm_to_the_sweeper_alone_lets_its_workers_write_their_checkpoints(tmp_path, sweep):

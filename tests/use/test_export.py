@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY, command_in
+from conftest import TINY, command_in, exhaustive
 
 from iolaus.cli import main
 from iolaus.use.load import load
@@ -38,6 +38,7 @@ def expected_logits(run, images):
         return model.model(model.input.normalise()(images))
 
 
+@exhaustive
 def test_pt2_needs_neither_iolaus_nor_the_batch_size_that_it_was_made_with(trained_models, tmp_path, capsys):
     assert main(["export", str(trained_models / "cnn"), "--to", "pt2", "--out", str(tmp_path / "m.pt2")]) == 0
     torch.save(NOISE, tmp_path / "images.pt")
