@@ -41,6 +41,8 @@ WRONG = {
     "optimizer.lr=inf": "optimizer.lr=inf: must be a finite number",
     "trainer.grad_clip_norm=nan": "trainer.grad_clip_norm=nan: must be a finite number",
     "hydra.run.dir=": "hydra.run.dir=: must be a folder",
+    "hydra.sweeper.timeout=5": "hydra.sweeper.timeout=5: has no effect on a single run; with -m the command is a study",
+    "hydra/launcher=joblib": "hydra/launcher=joblib: has no effect on a single run",
     "tracker=wandb tracker.wandb.mode=cloud": "tracker.wandb.mode=cloud: expected offline or online or disabled",
 }
 

@@ -176,6 +176,8 @@ class DatasetSettings:
             require(inside, "fold", "null" if self.fold is None else self.fold, several)
             default, instead = self.validation == DatasetSettings.validation, "left out with dataset.folds"
             require(default, "validation", self.validation, f"{instead}: the fold is the validation set")
+        named = self.cache_dir is None or bool(self.cache_dir.strip())
+        require(named, "cache_dir", self.cache_dir, "a folder, or null; . is the current one")
         require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 or more")
         part = self.crop_fraction is None or 0 < self.crop_fraction <= 1
         require(part, "crop_fraction", self.crop_fraction, "above 0, up to 1, or null")

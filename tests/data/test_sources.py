@@ -406,6 +406,17 @@ def test_a_folder_that_cannot_be_used_is_one_line(command, tmp_path, prepare, to
 def test_a_test_fraction_out_of_range_is_refused(tmp_path, fraction):
     with pytest.raises(ValueError, match=f"test_fraction={fraction}"):
         image_folder(str(tmp_path), fraction)
+    with pytest.raises(ValueError, match=f"test_fraction={fraction}"):
+        from_torchvision("EuroSAT", str(tmp_path), test_fraction=fraction)
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_no_folder_is_not_the_current_folder(empty):
+    for read in (image_folder, lambda root: from_torchvision("CIFAR10", root)):
+        with pytest.raises(ValueError, match=f"root={empty}: must be a folder"):
+            read(empty)
+    with pytest.raises(ValueError, match=f"cache_dir={empty}: must be a folder"):
+        DatasetSettings(cache_dir=empty)
 
 
 def test_a_folder_trains_from_the_command_line(command, tmp_path):

@@ -3,8 +3,12 @@
 import re
 
 import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.utils import hydra_override_dirname
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from iolaus.files.layout import folder_name
 from iolaus.studies.folders import name_sweep
@@ -78,3 +82,15 @@ def test_texts_that_look_alike_as_names_are_folders_of_their_own():
     texts = ["cache_dir=a/b", "cache_dir=a-b", "cache_dir=a b", "root=ä", "root=ß", "a=[1, 2]", "a=[1,2]", "a=-1,2-"]
     assert len({folder_name(text) for text in texts}) == len(texts)
     assert folder_name("a/b=[1, 2]").startswith("a-b=-1,-2-")
+
+
+@pytest.mark.parametrize("overrides", [
+    [], ["seed=1"], ["trainer.epochs=2", "model=mlp", "optimizer.lr=0.1"], ["~optimizer.amsgrad", "+model.a=[1,2]"],
+    ["dataset.cache_dir='a b'", "study='${seed}x'", "seed=3"], ["seed=1", "hydra.job.config.override_dirname.kv_sep=:"],
+    ["seed=1", "trainer.epochs=2", "hydra.job.config.override_dirname.exclude_keys=[seed]"],
+])  # fmt: skip
+def test_a_run_is_named_as_hydra_would_name_it(overrides):
+    with initialize_config_dir(str(ROOT / "conf")):
+        config = compose("config", overrides, return_hydra_config=True)
+    hydras = hydra_override_dirname(_root_=config, _parent_=config.hydra.sweep, _node_=None)
+    assert OmegaConf.select(config, "hydra.sweep.subdir") == folder_name(hydras)

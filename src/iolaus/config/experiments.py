@@ -3,6 +3,7 @@
 import builtins
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException
@@ -10,7 +11,9 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from omegaconf import OmegaConf
 
 from iolaus.config.places import HOME
-from iolaus.config.reference import format_help
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 GROUP = "experiment"
 PACKAGE = re.compile(r"(?m)^#\s*@package\s+(\S+)")
@@ -72,4 +75,11 @@ class ExperimentsSource(ConfigSource):
         return sorted({name for name in found if not name.startswith(("_", "."))})
 
 
-OmegaConf.register_resolver("help", format_help, replace=True)  # Hydra imports this file at every start
+def resolve_help(*names: str, _root_: "DictConfig") -> str:
+    """`${help:NAME,…}` in the template of `--help`, which alone needs reference.py."""
+    from iolaus.config.reference import format_help
+
+    return format_help(*names, _root_=_root_)
+
+
+OmegaConf.register_resolver("help", resolve_help, replace=True)  # Hydra imports this file at every start

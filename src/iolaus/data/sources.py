@@ -97,6 +97,8 @@ def from_torchvision(
     """
     from torchvision import datasets
 
+    require(bool(root.strip()), "root", root, "a folder; . is the current one")
+    require(0 < test_fraction < 1, "test_fraction", test_fraction, "between 0 and 1")
     reader = getattr(datasets, name, None)
     if name in UNCHECKED_DATASETS:
         raise ValueError(f"name={name}: reads files that can run code")
@@ -159,6 +161,7 @@ def image_folder(
     name, as torchvision's, or natural (2 before 10). min_per_class: classes with fewer training images are left out.
     Raises ValueError with what was seen where the folders can't be understood.
     """
+    require(bool(root.strip()), "root", root, "a folder; . is the current one")
     base = Path(root)
     if not base.is_dir():
         raise ValueError(f"root={base.absolute()}: no such folder; it should hold train/ and test/, or class folders")

@@ -21,8 +21,7 @@ from iolaus.trust.hydra_node import check_folders
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from iolaus.command import can_redraw
-from iolaus.config.check import RunConfig
+    from iolaus.config.check import RunConfig
 
 log = logging.getLogger(__name__)
 FEW_JOBS = 20  # whose check takes no time

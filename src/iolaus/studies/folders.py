@@ -10,11 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.utils import hydra_override_dirname
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -28,6 +29,7 @@ from iolaus.files.locks import record_host
 from iolaus.files.run_folder import OUTPUTS, RunFolder, claim_folder, find_unfinished, remove_empty
 from iolaus.methods.stopping import mode_of
 from iolaus.settings import objectives_of
+from iolaus.studies.compose import parse_once
 from iolaus.studies.fixed import FixedValues
 from iolaus.studies.job import read_as_text, take_job_config, to_overrides
 from iolaus.studies.launchers import is_slurm
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from iolaus.report.runs import Study
 
 log = logging.getLogger(__name__)
+OF_SWEEPS = re.compile(r"[+~]*hydra(\.|/)(sweep|sweeper|launcher)\b")  # keys that only a multirun reads
 COMMAND_FILE = re.compile(r"multirun\.yaml|\.fixed-\w+\.json")
 
 
@@ -65,6 +68,8 @@ class Folders(Callback):
         """Give a run a folder of its own; a resumed one goes on in its folder."""
         if is_slurm(config):
             raise ConfigError("hydra/launcher=slurm: needs -m, for a single run too")
+        if swept := [o for o in read_as_text(config.hydra.overrides, "hydra") if OF_SWEEPS.match(o)]:
+            raise ConfigError(f"{swept[0]}: has no effect on a single run; with -m the command is a study")
         if not str(config.hydra.run.dir).strip():
             raise ConfigError("hydra.run.dir=: must be a folder")
         if is_rehearsal():
@@ -190,4 +195,17 @@ def name_sweep(overrides: list[str], varied: list[str]) -> str:
     return f"{readable_name('_'.join(varied), 60) or 'sweep'}-{short_hash(' '.join(overrides))}"
 
 
+def name_run(*, _root_: DictConfig, _parent_: DictConfig, _node_: Any) -> str:
+    """`${run_name:}`: the folder of a sweep's run, named by what the sweep varies.
+
+    It is `${folder_name:${hydra_override_dirname:}}`, which parses a job's overrides anew each time, ten times a run.
+    """
+    hydra = OmegaConf.select(_root_, "hydra", default=None) or HydraConfig.get()
+    way, lines = hydra.job.config.override_dirname, read_as_text(cast("DictConfig", hydra.overrides), "task")
+    if (way.kv_sep, way.item_sep) != ("=", ",") or any("${" in line for line in lines):
+        return folder_name(hydra_override_dirname(_root_=_root_, _parent_=_parent_, _node_=_node_))
+    return folder_name(",".join(sorted(o for o in lines if parse_once(o).key_or_group not in way.exclude_keys)))
+
+
 OmegaConf.register_resolver("folder_name", folder_name, replace=True)
+OmegaConf.register_resolver("run_name", name_run, replace=True)

@@ -14,7 +14,7 @@ from iolaus.errors import ConfigError
 from iolaus.files.atomic import write_text
 from iolaus.files.run_folder import RunFolder
 from iolaus.trust.hydra_node import values_as_written
-from iolaus.trust.secrets import mask, mask_variables
+from iolaus.trust.secrets import mask, mask_config
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -63,10 +63,14 @@ class Job:
             return
         self.folder.hydra.mkdir(exist_ok=True)
         # config.yaml last: it makes the folder one of a run
-        hydra = {"hydra": mask_variables(self.hydra)}
-        nodes: dict[str, Any] = {"hydra": hydra, "overrides": mask(self.overrides), "config": cfg}
+        hydra = mask_config(cast("DictConfig", HydraConfig.instance().cfg))  # its key `hydra` alone
+        nodes: dict[str, Any] = {
+            "hydra": hydra,
+            "overrides": OmegaConf.create([str(mask(o)) for o in self.overrides]),
+            "config": cfg,
+        }
         for name, node in nodes.items():
-            write_text(self.folder.hydra / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(node)))
+            write_text(self.folder.hydra / f"{name}.yaml", OmegaConf.to_yaml(node))
 
     def _save_length(self, epochs: int) -> None:
         """Let the saved configuration of a run say how long it is to be now."""
@@ -95,8 +99,7 @@ def take_job_config(composed: DictConfig) -> list[str]:
 
 def save_command(config: DictConfig, folder: Path) -> None:
     """Write a sweep's `multirun.yaml`, as Hydra's own sweeper does, without secrets."""
-    masked = cast("dict[str, object]", mask_variables(config))
-    write_text(folder / "multirun.yaml", OmegaConf.to_yaml(OmegaConf.create(masked)))
+    write_text(folder / "multirun.yaml", OmegaConf.to_yaml(mask_config(config)))
 
 
 def check_not_resumed(config: DictConfig) -> None:

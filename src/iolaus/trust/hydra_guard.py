@@ -10,7 +10,7 @@ import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra._internal import callbacks, logging_config
 from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
@@ -26,6 +26,9 @@ from iolaus.files.run_folder import RunFolder
 from iolaus.trust.command_line import CommandLine
 from iolaus.trust.hydra_node import check_hydra_node, check_links, check_logging, plain, values_as_written
 from iolaus.trust.targets import is_allowed
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
 
 CONFIG_PACKAGES = ("hydra.", "hydra_plugins.", "iolaus.")
 PRIMITIVES = ("bool", "bytes", "float", "int", "str")
@@ -89,7 +92,7 @@ def check_callbacks_of(_: object, config: DictConfig | None = None) -> None:
 def check_run_job(*, config: DictConfig, job_dir_key: str, job_subdir_key: str | None, **_: object) -> None:
     instance = HydraConfig.instance()
     outer = instance.cfg
-    instance.set_config(config)  # for what is resolved below, as the job itself does next
+    instance.cfg = cast("HydraConf", config)  # for what is resolved below; the job itself takes a copy next
     try:
         folder = Path(str(OmegaConf.select(config, job_dir_key)))
         if job_subdir_key is not None:

@@ -4,8 +4,9 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
+from typing import cast
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.resolvers import oc
 
 SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(KEY|PASS|PWD)S?(?=[_\d]|$)", re.IGNORECASE)
@@ -44,19 +45,26 @@ def hide_secrets() -> Iterator[set[str]]:
         OmegaConf.register_resolver("oc.env", oc.env, replace=True, annotation_validation="off")
 
 
-def mask_variables(node: object) -> object:
-    """A configuration to be saved, as text: without the secrets that stand in it, typed or resolved by Hydra."""
-    return mask(OmegaConf.to_container(node, resolve=False))
+def mask_config(config: DictConfig) -> DictConfig:
+    """A configuration as it is saved: without the secrets that stand in it, typed or resolved by Hydra."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    masked = mask(plain)
+    return config if masked == plain else OmegaConf.create(cast("dict[str, object]", masked))
 
 
 def mask(value: object) -> object:
     """A copy of plain containers in which a secret variable's value is its name again, and a URL has no password."""
-    if isinstance(value, dict):
-        return {key: mask(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [mask(inner) for inner in value]
-    text = value if isinstance(value, str) else ""
-    for name, secret in os.environ.items():
-        if len(secret) >= SHORTEST_SECRET and looks_secret(name):
-            text = text.replace(secret, f"${{oc.env:{name}}}")
-    return PASSWORD.sub(r"\1\2***", text) if text else value
+    secrets = {n: secret for n, secret in os.environ.items() if len(secret) >= SHORTEST_SECRET and looks_secret(n)}
+
+    def mask_within(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: mask_within(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [mask_within(inner) for inner in value]
+        if not isinstance(value, str):
+            return value
+        for name, secret in secrets.items():
+            value = value.replace(secret, f"${{oc.env:{name}}}")
+        return PASSWORD.sub(r"\1\2***", value)
+
+    return mask_within(value)
