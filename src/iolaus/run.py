@@ -150,7 +150,6 @@ def train_and_evaluate(
     from iolaus import loop, results
     from iolaus.machine.monitor import Monitor
     from iolaus.show import progress as display
-    from iolaus.show.curves import draw_curves
     from iolaus.show.tables import result_table
 
     config, learner, folder = parts.config, parts.learner, job.folder
@@ -212,6 +211,8 @@ def train_and_evaluate(
         tracker.close()
         parts.data.close()
         followers.end_broken_run(group)
+    from iolaus.show.curves import draw_curves
+
     draw_curves(state.history, folder.curves, results.title_of(parts), best_epoch=int(metrics["best"]["epoch"]))
     result = results.describe_finished(parts, state, metrics)
     write_json(folder.results_file, result)  # last of all: it marks the run as finished

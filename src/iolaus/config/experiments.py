@@ -76,8 +76,10 @@ class ExperimentsSource(ConfigSource):
 
 
 def resolve_help(*names: str, _root_: "DictConfig") -> str:
-    """`${help:NAME,…}` in the template of `--help`, which alone needs reference.py."""
-    from iolaus.config.reference import format_help
+    """`${help:}`, the page of `--help`. Hydra resolves it at each start while it merges, when nobody reads it yet."""
+    if OmegaConf.select(_root_, "hydra.runtime.config_sources", default=None, throw_on_missing=False) is None:
+        return ""
+    from iolaus.config.help_page import format_help
 
     return format_help(*names, _root_=_root_)
 

@@ -11,13 +11,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from iolaus.command import train_command
-from iolaus.config.places import CONF, HOME
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from iolaus.config.places import CONF
 
 COMMON = "common"  # the folder of the keys that all options of a group share
 NO_GROUPS = (COMMON, "local", "hydra")
@@ -165,23 +160,6 @@ class Reference:
 def read_reference(folders: tuple[str, ...], recipes: tuple[str, ...] = ()) -> Reference:
     """The reference of some folders, read once."""
     return Reference([*map(Path, folders)], [*map(Path, recipes)])
-
-
-def format_help(*names: str, _root_: "DictConfig") -> str:
-    """Lines for the template of `--help`: one for each key that is named, all groups and options for `groups`, or the
-    command that starts a run for `command`.
-
-    _root_: the composed configuration, whose search path has the folders. The lines go through a string.Template, so a
-    dollar is doubled.
-    """
-    if names == ("command",):
-        return " ".join(train_command())
-    sources = _root_.hydra.runtime.config_sources
-    files, recipes = (tuple(s.path for s in sources if s.schema == schema) for schema in ("file", "experiments"))
-    # a relative folder is ours (experiments.py)
-    reference = read_reference(files, tuple(str(HOME / folder) for folder in recipes))
-    lines = reference.format_groups() if names == ("groups",) else map(reference.format_key, names)
-    return "\n".join(lines).replace("$", "$$")
 
 
 def format_markdown(conf: Path = CONF) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from iolaus.augment.mix import Mixed
 from iolaus.errors import describe_error
-from iolaus.show.drawing import INK
 from iolaus.show.tables import clean_text
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def batch_picture(
     """
     import numpy as np
     from PIL import Image, ImageDraw
+
+    from iolaus.show.drawing import INK
 
     mean, std = (values.to(images.device) for values in statistics)
     shown = (images[:MOST_IMAGES].float() * std + mean).mul(255).round().clamp(0, 255).byte()
