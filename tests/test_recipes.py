@@ -27,7 +27,7 @@ LARGEST = 64  # pixels that a model gets here
 # How many runs each command of a header makes, where that is not one run of one command.
 RUNS = {
     "cifar100_sweep8": [8], "cifar100_grid": [36, 72], "cifar10_optimizers": 6 * [3], "cifar10_fast": [1, 5],
-    "cifar100_resnet50_finetune": [1, 1], "cifar100_resnet50_pretrained": [1, 1], "pets_finetune": [1, 1],
+    "cifar10_cpu": [1, 1], "cifar100_resnet50_finetune": [1, 1], "cifar100_resnet50_pretrained": [1, 1], "pets_finetune": [1, 1],
     "pets_transfer": 5 * [1], "digits_search": [1, 1], "debug": [1, 1],
 }  # fmt: skip
 

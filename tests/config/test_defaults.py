@@ -26,6 +26,7 @@ SETTINGS = {
 STATISTICS = {"mean", "std"}
 INTENDED = {
     "batch_size/growing": {"batch_size_schedule"},
+    "batch_size/small": {"batch_size"},
     "dataset/cifar10": STATISTICS,
     "dataset/cifar100": STATISTICS,
     "dataset/digits": {*STATISTICS, "mirror"},

@@ -45,6 +45,8 @@ RUNS = {
     "search": ("-m", *NOISE, "hydra/sweeper=optuna", "hydra.sweeper.n_trials=3", "hydra/sweeper/pruner=median",
                "optimizer.lr=tag(log,interval(0.001,0.3))", "optimizer.weight_decay=choice(0,0.01)"),
 }  # fmt: skip
+# What the dataset's own choices were when the runs were pinned; a run that names another option of a group has that.
+GROUPS = {"optimizer": "adamw", "loss": "cross_entropy", "batch_size": "constant"}
 METRICS = ("train/loss", "train/accuracy", "train/grad_norm", "val/loss", "val/accuracy", "lr", "lr/1", "step",
            "batch_size")  # fmt: skip
 TEST_METRICS = ("test/loss", "test/accuracy", "test/tta_loss", "test/tta_accuracy")
@@ -83,7 +85,8 @@ def main() -> None:
             folder = Path(scratch) / name
             folder.mkdir()
             os.chdir(folder)
-            train(*COMMON, *arguments)
+            named = {argument.partition("=")[0] for argument in arguments}
+            train(*COMMON, *(f"{group}={option}" for group, option in GROUPS.items() if group not in named), *arguments)
             results[name] = measured(folder)
         os.chdir(here)
     made_with = {"torch": torch.__version__.split("+")[0], "machine": platform.machine()}

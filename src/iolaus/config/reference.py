@@ -97,7 +97,7 @@ class Reference:
         self.top = read_option(config, "", "config")
         self.defaults = dict(PICKS.findall(config.read_text(encoding="utf-8")))
         names = {path.name for folder in self.folders for path in folder.iterdir() if path.is_dir()} - {*NO_GROUPS}
-        order = [*self.defaults, *sorted(names)]
+        order = ["dataset", *self.defaults, *sorted(names)]  # what a run is about comes first
         self.groups = {group: self.read_options(group) for group in sorted(names, key=order.index)}
         self.recipes = sorted({path.stem for folder in recipes for path in folder.glob("[!_]*.yaml")})
         top = {key.name: key.default for key in self.top.keys}
