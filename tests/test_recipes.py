@@ -27,8 +27,8 @@ LARGEST = 64  # pixels that a model gets here
 # How many runs each command of a header makes, where that is not one run of one command.
 RUNS = {
     "cifar100_sweep8": [8], "cifar100_grid": [36, 72], "cifar10_optimizers": 6 * [3], "cifar10_fast": [1, 5],
-    "cifar10_cpu": [1, 1], "cifar100_resnet50_finetune": [1, 1], "cifar100_resnet50_pretrained": [1, 1], "pets_finetune": [1, 1],
-    "pets_transfer": 5 * [1], "digits_search": [1, 1], "debug": [1, 1],
+    "cifar10_cpu": [1, 1], "cifar100_resnet50_finetune": [1, 1], "cifar100_resnet50_pretrained": [1, 1],
+    "pets_finetune": [1, 1], "pets_transfer": 5 * [1], "digits_search": [1, 1], "debug": [1, 1],
 }  # fmt: skip
 
 
@@ -79,9 +79,13 @@ def on_noise(*recipe):
     shape = {"num_classes": classes, "size": size, "channels": channels, "train_count": 16, "test_count": 6,
              "image_size": node["image_size"] and LARGEST, "validation": "test"}  # fmt: skip
     known, left = (composed(*arguments, "dataset=synthetic")[0]["dataset"] for arguments in ((), recipe))
+    named = {argument.partition("=")[0] for argument in recipe}  # what the digits choose for themselves
+    groups = (
+        f"{group}={choices[group]}" for group in ("model", "optimizer", "loss", "batch_size") if group not in named
+    )
     pretrained = ("model.pretrained=false", "model.stem=large") if plain["model"].get("pretrained") else ()
     return (
-        *recipe, "dataset=synthetic", *(f"~dataset.{key}" for key in left.keys() - known.keys()),
+        *recipe, *groups, "dataset=synthetic", *(f"~dataset.{key}" for key in left.keys() - known.keys()),
         *(f"dataset.{key}={json.dumps(value)}" for key, value in (kept | shape).items()), *pretrained,
         "trainer.epochs=1", "trainer.batch_size=8", "tracker=none",
         f"scheduler.warmup_epochs={min(plain['scheduler']['warmup_epochs'], 0.5)}",

@@ -108,7 +108,12 @@ def describe_defaults(reference: Reference, kind: str) -> Schema:
         usual[f"override /{group}"] = {"anyOf": [{"enum": [*reference.read_options(group)]}, text]}
     patterns |= {"^(optional )?(override )?/?hydra/.+$": text, "^(optional )?/?local$": text}
     item = {"type": "object", "properties": usual, "patternProperties": patterns, "additionalProperties": False}
-    common = {"type": "string", "pattern": "^_self_$|[@/]", "patternErrorMessage": "expected override /group: option"}
+    words = "|".join(["_self_", *(reference.recipes if kind == "recipe" else ())])  # a recipe may begin from another
+    common = {
+        "type": "string",
+        "pattern": f"^({words})$|[@/]",
+        "patternErrorMessage": "expected override /group: option",
+    }
     about = "which option of each group; what stands below changes single values"
     return {"type": "array", "description": about, "items": {"if": {"type": "object"}, "then": item, "else": common}}
 
