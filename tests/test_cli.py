@@ -90,6 +90,15 @@ def test_a_reader_that_has_gone_ends_a_command_quietly(command, tmp_path):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_a_process_ends_without_a_last_search_for_garbage():
+    code = (
+        "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count() > 0))\n"
+        "from iolaus import cli\nraise SystemExit(cli.main(['nothing']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "True\n")
+
+
 def test_a_shell_completes_commands_and_what_hydra_completes(monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(cli, "find_command", lambda name: lambda given: asked.append((name, given)) or 0)
