@@ -205,6 +205,17 @@ def test_columns_that_are_not_found_are_listed(tmp_path):
     assert "\x1b" not in str(e.value)
 
 
+@pytest.mark.parametrize("path", ["../outside/train-*.parquet", "{outside}/train-*.parquet"])
+def test_a_readme_names_no_files_outside_of_its_folder(tmp_path, path):
+    outside, folder = write_parquet(tmp_path / "outside"), write_parquet(tmp_path / "folder")
+    named = path.format(outside=outside)
+    (folder / "README.md").write_text(
+        f"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: '{named}'\n---\n"
+    )
+    with pytest.raises(ValueError, match=r"name=.*/folder: its README names .*outside.*lies outside of the folder"):
+        from_huggingface(str(folder))
+
+
 class Bomb:
     """Unpickling it leaves a file."""
 

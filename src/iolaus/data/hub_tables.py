@@ -3,7 +3,7 @@
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,8 @@ def open_tables(
                 where = str(path.absolute()) if path is not None else name
                 builder = datasets.load_dataset_builder(where, config, revision=revision)
             check_builder(name, builder)
+            if path is not None and path.is_dir():
+                check_files(name, path, builder.config.data_files or {})
             builder.download_and_prepare()
             return dict(builder.as_dataset())
     except Exception as error:  # whatever the library raises on a dataset that is not there, or not whole
@@ -66,6 +68,17 @@ def check_builder(name: str, builder: object) -> None:
             f"name={name}: is read by the builder {kind}; allowed: {allowed}. The hub keeps most datasets as Parquet, "
             "too: dataset.revision=refs/convert/parquet"
         )
+
+
+def check_files(name: str, folder: Path, files: Mapping[str, Sequence[str]]) -> None:
+    """Raise ValueError where a folder's README names files outside of the folder as its splits.
+
+    files: those of each split, as the library has found them.
+    """
+    inside = folder.resolve()
+    for file in (file for of_split in files.values() for file in of_split):
+        if not Path(file).resolve().is_relative_to(inside):
+            raise ValueError(f"name={name}: its README names {printable(str(file))}, which lies outside of the folder")
 
 
 @contextlib.contextmanager
