@@ -92,10 +92,10 @@ def test_the_installed_command_trains_from_an_empty_folder_and_finds_recipes_and
 
 
 def test_own_folders_come_first_and_ours_fill_in(installed, tmp_path):
-    for file, text in (("conf/model/cnn.yaml", OWN_MODEL), ("experiments/mine.yaml", OWN_RECIPE)):
+    for file, text in (("conf/model/cnn_small.yaml", OWN_MODEL), ("experiments/mine.yaml", OWN_RECIPE)):
         (tmp_path / file).parent.mkdir(parents=True)
         (tmp_path / file).write_text(text)
-    assert compose(installed, tmp_path)["model"]["widths"] == [4]
+    assert compose(installed, tmp_path)["model"]["widths"] == [4]  # the model of the default dataset
     assert compose(installed, tmp_path, "experiment=mine")["model"]["widths"] == [6]
     page = installed("iolaus", "train", "--help", cwd=tmp_path)
     assert "digits_search, mine, mnist_mlp" in " ".join(page.split())

@@ -19,7 +19,7 @@ OLD_RUN = Path(__file__).parent / "run_before_rooms"
 # that code's default moved the momentum with the rate; the saved configuration says so
 COMMAND = ("model=mlp", "model.hidden=[8]", "optimizer=muon", "scheduler.cycle_momentum=true",
            "early_stopping=patience", "trainer.precision=fp32", "trainer.device=cpu", "tracker=none",
-           "trainer.epochs=6")  # fmt: skip
+           "loss=cross_entropy", "batch_size=constant", "trainer.epochs=6")  # fmt: skip
 
 
 def test_a_run_of_before_the_move_resumes_and_ends_as_it_would_have(command, tmp_path, monkeypatch):

@@ -137,7 +137,10 @@ def test_recipes_with_numbers_for_names_in_a_grid_and_alone(command):
 def test_a_key_that_is_taken_out_and_options_by_a_pattern_make_a_grid(command):
     outcome = command("-m", *TINY, "~optimizer.amsgrad", "model=glob(c*)", "seed=0,1", "study=D")
     assert outcome.status == 0, outcome.err
-    assert sorted(run.name for run in outcome.runs) == ["model=cnn,seed=0", "model=cnn,seed=1"]
+    models = ("cnn", "cnn_small")
+    assert sorted(run.name for run in outcome.runs) == [
+        f"model={name},seed={seed}" for name in models for seed in (0, 1)
+    ]
 
 
 def test_a_mistake_outside_of_the_command_leaves_no_study_and_no_failed_trial(command, tmp_path):
