@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import inspect
+import json
 import pickle
 import struct
 from collections import Counter
@@ -483,6 +484,25 @@ def test_a_dataset_of_ones_own_is_named_by_its_dotted_path(command, monkeypatch,
     outcome = command(f"dataset._target_={__name__}.{reader}", "dataset.mean=null", "dataset.std=null", *arguments,
                       *ONE_STEP, *SMALL)  # fmt: skip
     assert told in data_of(outcome)
+
+
+def test_a_dataset_of_ones_own_has_the_usual_options_and_not_those_of_the_digits(command, monkeypatch):
+    monkeypatch.setattr("iolaus.trust.targets.ALLOWED", (f"{__name__}.*",))
+    own = (f"dataset._target_={__name__}.WithSplit", *ONE_STEP)
+
+    def used(folder, *arguments):
+        outcome = command(*own, *arguments, f"hydra.run.dir={folder}")
+        assert outcome.status == 0, outcome.err
+        config = json.loads((outcome.cwd / folder / "results.json").read_text())["config"]
+        parts = config["model"]["widths"], config["optimizer"]["lr"], config["loss"]["label_smoothing"]
+        return *parts, config["trainer"]["batch_size"], config["dataset"]["mirror"], config["scheduler"]["max_lr"]
+
+    small = "trainer.batch_size=4"
+    assert used("a", small) == ([32, 64, 128], 0.003, 0.0, 4, True, 0.003)
+    assert used("b", small, "model.widths=[4]", "optimizer.lr=0.01") == ([4], 0.01, 0.0, 4, True, 0.01)
+    assert used("c", small, "model=cnn_small", "loss=label_smoothing") == ([32, 64], 0.003, 0.1, 4, True, 0.003)
+    outcome = command(f"dataset._target_={__name__}.WithSplit", "trainer.epochs=1", "tracker=none", "--cfg", "job")
+    assert outcome.status == 0
 
 
 @pytest.mark.parametrize("shift", [-0.4, 0.0, 0.4])
