@@ -43,11 +43,10 @@ def choices_of(option: DictConfig) -> dict[str, str]:
 
 def reset_choice(config: DictConfig, given: set[str], group: str, option: str) -> None:
     """Set what an option that a dataset has chosen of another group changes back to the values of the usual option."""
-    (usual,) = (
-        str(entry[group]) for entry in read_file("config").defaults if OmegaConf.is_dict(entry) and group in entry
-    )
-    chosen, before, package = read_file(f"{group}/{option}"), read_file(f"{group}/{usual}"), PACKAGES.get(group, group)
-    for name in (chosen.keys() & before.keys()) - {"defaults"}:
+    entries = [entry for entry in read_file("config").defaults if OmegaConf.is_dict(entry)]
+    usual, package = next(entry[group] for entry in entries if group in entry), PACKAGES.get(group, group)
+    chosen, before = read_file(f"{group}/{option}"), read_file(f"{group}/{usual}")
+    for name in map(str, (chosen.keys() & before.keys()) - {"defaults"}):
         if f"{package}.{name}" not in given and config[package].get(name) == chosen[name]:
             config[package][name] = before[name]
 
