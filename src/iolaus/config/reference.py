@@ -30,6 +30,7 @@ argument that the file does not list. Recipes (`experiment=NAME`): [experiments/
 KEY = re.compile(r"(?P<indent> *)(?P<name>[\w.]+):(?: +(?P<value>[^#\s].*?))??(?: *# (?P<meaning>.*))?")
 MORE = re.compile(r" +# (?P<meaning>.*)")
 EXTENDS = re.compile(r"  - (\w+)(?:@[\w.]+)?")
+CHOOSES = re.compile(r"  - override /(\w+)@[\w.]+: (\w+)\b.*")
 PICKS = re.compile(r"  - (\w+): (\w+)\b.*")
 PACKAGE_LINE = re.compile(r"# @package (\S+)")
 EDITOR_LINE = "# yaml-language-server:"  # says which schema an editor checks the file by
@@ -47,13 +48,16 @@ class Key:
 
 @dataclass
 class Option:
-    """One file of a group. keys: those of the file alone. extends: names of the options that it starts from."""
+    """One file of a group. keys: those of the file alone. extends: names of the options that it starts from. chooses:
+    the options of other groups that come with it, as group=option.
+    """
 
     group: str
     name: str
     meaning: str = ""
     target: str = ""
     extends: list[str] = field(default_factory=list)
+    chooses: list[str] = field(default_factory=list)
     keys: list[Key] = field(default_factory=list)
 
 
@@ -70,6 +74,8 @@ def read_option(file: Path, group: str, name: str) -> Option:
             option.meaning = f"{option.meaning} {line[1:].strip()}".strip()
         elif found := EXTENDS.fullmatch(line):
             option.extends.append(found[1])
+        elif found := CHOOSES.fullmatch(line):
+            option.chooses.append(f"{found[1]}={found[2]}")
         elif (found := MORE.fullmatch(line)) and option.keys:
             last = option.keys.pop()
             option.keys.append(Key(last.name, last.default, f"{last.meaning} {found['meaning']}".strip()))
@@ -147,6 +153,9 @@ class Reference:
             yield from textwrap.wrap(
                 ", ".join(names), HELP_WIDTH, initial_indent=indents[0], subsequent_indent=indents[1]
             )
+        for option in (option for options in self.groups.values() for option in options.values() if option.chooses):
+            chosen = f"{option.group}={option.name} chooses {' '.join(option.chooses)}, unless you name others"
+            yield from textwrap.wrap(chosen, HELP_WIDTH, initial_indent="  ", subsequent_indent=" " * 4)
 
     def format_key(self, name: str) -> str:
         """A key with its short name, its default and the first clause of its meaning, in a line for the terminal."""
@@ -178,7 +187,9 @@ def format_markdown(conf: Path = CONF) -> str:
             parents = [options[name] for name in option.extends if name in options]
             extends = "".join(f" Extends `{group}={parent.name}`." for parent in parents)
             builds = f" Builds `{option.target}`." if option.target else ""
-            lines += ["", f"### {group}={option.name}{default}", "", f"{option.meaning}{extends}{builds}"]
+            chosen = ", ".join(f"`{choice}`" for choice in option.chooses)
+            chooses = f" Chooses {chosen}, unless you name others." if chosen else ""
+            lines += ["", f"### {group}={option.name}{default}", "", f"{option.meaning}{extends}{builds}{chooses}"]
             explained = {key.name: key.meaning for key in (*common, *(k for parent in parents for k in parent.keys))}
             lines += ["", *format_table(option.keys, explained, option.target)] if option.keys else []
     return "\n".join(lines) + "\n"

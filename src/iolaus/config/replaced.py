@@ -24,7 +24,7 @@ def reset_replaced(config: DictConfig, overrides: Iterable[str], choices: Mappin
     for group, settings in LAUNCHER_SETTINGS.items():
         if f"{group}._target_" not in given or group in given:
             continue
-        of_option = read_file(f"{group}/{choices.get(group)}")
+        of_option = read_option_file(f"{group}/{choices.get(group)}")
         for field in fields(settings):
             name, ours = field.name, field.name in of_option and f"{group}.{field.name}" not in given
             if ours and field.default is not MISSING and config[group].get(name) == of_option[name]:
@@ -43,15 +43,15 @@ def choices_of(option: DictConfig) -> dict[str, str]:
 
 def reset_choice(config: DictConfig, given: set[str], group: str, option: str) -> None:
     """Set what an option that a dataset has chosen of another group changes back to the values of the usual option."""
-    entries = [entry for entry in read_file("config").defaults if OmegaConf.is_dict(entry)]
+    entries = [entry for entry in read_option_file("config").defaults if OmegaConf.is_dict(entry)]
     usual, package = next(entry[group] for entry in entries if group in entry), PACKAGES.get(group, group)
-    chosen, before = read_file(f"{group}/{option}"), read_file(f"{group}/{usual}")
+    chosen, before = read_option_file(f"{group}/{option}"), read_option_file(f"{group}/{usual}")
     for name in map(str, (chosen.keys() & before.keys()) - {"defaults"}):
         if f"{package}.{name}" not in given and config[package].get(name) == chosen[name]:
             config[package][name] = before[name]
 
 
-def read_file(name: str) -> DictConfig:
+def read_option_file(name: str) -> DictConfig:
     """A file of conf/ as it is written; empty where it is not there."""
     file = CONF / f"{name}.yaml"
     return cast("DictConfig", OmegaConf.load(file)) if file.is_file() else OmegaConf.create()

@@ -38,5 +38,5 @@ def check_same_run(folder: RunFolder, config: DictConfig) -> None:
     """Raise ConfigError where the folder holds a run of another configuration, which is not written over."""
     if folder.is_run() and (changes := find_changes(as_text(folder.saved_config()), as_text(config))):
         hint = "choose another study=NAME, or remove that folder"
-        given = f"study={config.get('study')}"
-        raise ConfigError(f"{given}: {folder} holds a run of another configuration ({format_changes(changes)}); {hint}")
+        given = f"study={study}: " if (study := config.get("study")) else ""
+        raise ConfigError(f"{given}{folder} holds a run of another configuration ({format_changes(changes)}); {hint}")

@@ -43,7 +43,7 @@ def result_table(result: dict[str, Any], folder: "Path | RunFolder", console: "C
         print_line(console, f"test, {'best' if best else 'last'}: {further}")
     facts = [
         format_duration(result["seconds"]),
-        f"{result['images_per_second']:,.0f} images/s" if result["images_per_second"] else "",
+        f"{speed:,.{0 if speed >= 10 else 2}f} images/s" if (speed := result["images_per_second"]) else "",
         f"{result['device']}, {result['precision']}",
         f"{result['parameters']:,} parameters",
     ]
