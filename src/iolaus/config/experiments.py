@@ -3,17 +3,13 @@
 import builtins
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hydra.core.object_type import ObjectType
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from iolaus.config.places import HOME
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 GROUP = "experiment"
 PACKAGE = re.compile(r"(?m)^#\s*@package\s+(\S+)")
@@ -75,7 +71,7 @@ class ExperimentsSource(ConfigSource):
         return sorted({name for name in found if not name.startswith(("_", "."))})
 
 
-def resolve_help(*names: str, _root_: "DictConfig") -> str:
+def resolve_help(*names: str, _root_: DictConfig) -> str:
     """`${help:}`, the page of `--help`. Hydra resolves it at each start while it merges, when nobody reads it yet."""
     if OmegaConf.select(_root_, "hydra.runtime.config_sources", default=None, throw_on_missing=False) is None:
         return ""
