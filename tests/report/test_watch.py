@@ -39,6 +39,14 @@ def test_the_best_at_the_last_epoch_comes_first_with_all_columns(tmp_path, conso
     assert lines[-1] == f"Best: {best}"
 
 
+def test_the_table_says_which_epoch_each_column_is_of(tmp_path):
+    make_run(tmp_path / "a", ["lr=1"], 0.5, objective={"name": "val/f1", "value": 0.5})
+    first, _, _, *_, note, _ = closing(tmp_path, pipe())
+    assert first.split() == ["last", "max", "best", "min", "best"]
+    assert note.startswith("last: the last epoch") and "best: that of the best val/f1" in note
+    assert note.endswith("max, min: over all epochs")
+
+
 def test_of_a_loss_the_lowest_is_the_best(tmp_path):
     for name, loss in (("a", 0.5), ("b", 0.25)):
         make_run(tmp_path / name, [f"seed={name}"], 0.5, objective={"name": "val/loss", "value": loss})
@@ -56,7 +64,7 @@ def test_several_objectives_have_a_column_each(tmp_path):
 def test_failed_runs_come_last_with_their_errors_beneath_and_are_never_the_best(tmp_path):
     folder = run(tmp_path / "b", 0.5, lr=0.1)
     make_run(tmp_path / "a", ["lr=10"], 0.9, status="failed", error="loss is NaN [x]\nmore")
-    *_, last, message, best = closing(tmp_path, pipe())
+    *_, last, _, message, best = closing(tmp_path, pipe())
     assert (last.split()[0], last.split()[-1]) == ("10", "failed")
     assert (message, best) == ("lr=10: loss is NaN [x]", f"Best: {folder}")
 

@@ -82,6 +82,14 @@ def test_an_evaluation_measures_what_the_run_has_measured(run, evaluation):
     )
 
 
+def test_an_evaluation_says_which_epoch_it_is_of(run):
+    epochs = json.loads((run / "results.json").read_text())["metrics"]
+    best = f"best.pt, epoch {epochs['best']['epoch'] + 1}, the best (--weights last: the last);"
+    last = f"last.pt, epoch {epochs['last']['epoch'] + 1}, the last;"
+    assert best in iolaus("evaluate", run, "--out", run.parent / "epochs")[1]
+    assert last in iolaus("evaluate", run, "--weights", "last", "--out", run.parent / "epochs")[1]
+
+
 def test_the_figures_of_an_evaluation_are_those_of_scikit_learn(run, evaluation):
     rows = rows_of((run / "predictions.csv").read_text())
     true, predicted = ([row[column].lstrip("'") for row in rows] for column in ("true", "predicted"))

@@ -39,7 +39,7 @@ def describe_best(study: Study, ranking: Sequence[Configuration], best: Configur
         for m in map(metric_of, dict.fromkeys((study.objective, "test/accuracy")))
         if (values := best.values(m.name))
     ]
-    text = ", ".join(numbers) + (
+    text = f"{', '.join(numbers)} at the last epoch" + (
         f" (mean ± standard deviation of {count_repeats(best.compared_runs)})" if several else ""
     )
     if times := [seconds for seconds in best.values("seconds") if seconds]:

@@ -27,9 +27,9 @@ MOST_ERRORS = 5
 LINES_AROUND = 10  # of a terminal, beside the rows: heading, head of the table, the prompt
 EVERY_SECONDS = 2.0
 BEST_COLUMNS = {  # over all epochs; for test, the epoch that is best by the objective (results.py)
-    "best\ntrain\nacc": "best_train_accuracy",
+    "max\ntrain\nacc": "best_train_accuracy",
     "best\ntest\nacc": "best_test_accuracy",
-    "best\ntrain\nloss": "best_train_loss",
+    "min\ntrain\nloss": "best_train_loss",
     "best\ntest\nloss": "best_test_loss",
 }
 # what a narrow terminal does without, in this order
@@ -95,6 +95,12 @@ def last_head(objective: str) -> str:
     return f"last\n{split}\n{name}" if split else f"\n\n{name}"
 
 
+def describe_columns(study: Study) -> str:
+    """Which epoch the columns of a study's table are of, in a line."""
+    best = f"best: that of the best {study.objective}, as iolaus evaluate takes it"
+    return f"last: the last epoch, by which runs are ranked; {best}; max, min: over all epochs"
+
+
 def print_study(study: Study, console: "Console | None" = None) -> None:
     """Print the closing table of a sweep, the best run first, then the errors and the best run's folder."""
     from rich.console import Console
@@ -102,6 +108,7 @@ def print_study(study: Study, console: "Console | None" = None) -> None:
     console = console or Console()
     runs = rank_runs(study)
     print_table(console, study_table(study, runs[:MOST_ROWS], console))
+    print_line(console, describe_columns(study))
     if len(runs) > MOST_ROWS:
         print_line(console, f"and {len(runs) - MOST_ROWS} more: {format_counts(Counter(run.status for run in runs))}")
     failed = [run for run in runs if run.error]  # a message within the table would squeeze all its columns

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from iolaus.files.layout import BEST, LAST
 from iolaus.files.run_folder import RunFolder
 from iolaus.show.numbers import MISSING, format_metric
 from iolaus.show.tables import clean_text, new_table, print_line, print_table
@@ -24,6 +25,8 @@ WORDS_OF = {
     "loss": "loss",
     "ece": "calibration error (ECE)",
 }
+# a study's table and report rank by the last epoch
+WHICH_EPOCH = {BEST: ", the best (--weights last: the last)", LAST: ", the last"}
 
 
 def print_evaluation(
@@ -32,7 +35,7 @@ def print_evaluation(
     """Print what the user asked for; the files stand last, one a line."""
     console = console or Console()
     epoch = f", epoch {int(about['epoch']) + 1}" if about["epoch"] is not None else ""
-    weights = f"{about['weights']}{epoch}"
+    weights = f"{about['weights']}{epoch}{WHICH_EPOCH.get(about['weights'], '')}"
     print_line(console, f"{about['split']}: {len(evaluation.places):,} images; {weights}; {about['precision']}")
     figures = new_table(console)
     figures.add_column("")
