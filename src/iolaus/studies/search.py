@@ -199,6 +199,7 @@ class OptunaSweeper(Sweeper):
     def _evaluate(self, number: int) -> None:
         """Launch a finished trial once more: the test that its run has left out is evaluated now."""
         if not self.stopping.is_set() and self.study.folder_of(number).lacks_test():
+            log.info("evaluating the winner, trial %d, on test", number)
             error = self._launch(self.study.study.trials[number])
             if error is not None:
                 log.warning("trial %d: no test: %s", number, "; ".join(explain(error)))
@@ -208,8 +209,9 @@ class OptunaSweeper(Sweeper):
         from optuna import Trial
 
         point = to_overrides(trial.params)
-        log.info("trial %d: %s", trial.number, shlex.join(point))
-        set_running(trial if isinstance(trial, Trial) else None)
+        if begins := isinstance(trial, Trial):
+            log.info("trial %d: %s", trial.number, shlex.join(point))
+        set_running(trial if begins else None)
         try:
             (job,) = self.launcher.launch([[*point, *self.space.overrides]], initial_job_idx=trial.number)
         except (HydraException, OmegaConfBaseException) as error:  # no run can be composed from this point
