@@ -20,6 +20,8 @@ CASES = {
         "dataset.root=my",
         "images",
     ): "images: must be key=value; a value with a space is quoted twice",
+    ("last",): "last: a run that has begun is shown by iolaus evaluate last and iolaus report last",
+    ("outputs/a b/0",): "'outputs/a b/0': a run that has begun is shown by iolaus evaluate 'outputs/a b/0' and",
     ("-m", "trainer.grad_clip_norm=choice(null,1.0)"): "no null; give a list: trainer.grad_clip_norm=null,1.0",
     (
         "trainer.batch_size=${oc.env:SIZE}",

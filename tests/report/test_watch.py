@@ -43,7 +43,8 @@ def test_the_table_says_which_epoch_each_column_is_of(tmp_path):
     make_run(tmp_path / "a", ["lr=1"], 0.5, objective={"name": "val/f1", "value": 0.5})
     first, _, _, *_, note, _ = closing(tmp_path, pipe())
     assert first.split() == ["last", "max", "best", "min", "best"]
-    assert note.startswith("last: the last epoch") and "best: that of the best val/f1" in note
+    assert note.startswith("last: the last epoch")
+    assert "best: that of the best val/f1" in note
     assert note.endswith("max, min: over all epochs")
 
 

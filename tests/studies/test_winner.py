@@ -26,7 +26,7 @@ def test_only_the_winner_of_a_search_sees_the_test_set(command):
     assert trials_with_test(outcome) == {winner}
     told = outcome.out + outcome.err
     assert told.count(f"evaluating the winner, trial {winner}, on test") == 1
-    assert told.count(f"trial {winner}: lr=") == 1  # of its training: its evaluation is no other run
+    assert told.count(f"trial {winner}: optimizer.lr=") == 1  # of its training: its evaluation is no other run
     result = json.loads((outcome.cwd / f"outputs/s/{winner}/results.json").read_text())
     assert result["best_test_accuracy"] == result["metrics"]["best"]["test/accuracy"]
     assert "test" in (outcome.cwd / "outputs/s/report.md").read_text()

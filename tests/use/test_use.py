@@ -17,6 +17,7 @@ from sklearn import metrics as reference
 
 from iolaus.cli import main
 from iolaus.files import checkpoint
+from iolaus.files.run_folder import newest_run
 from iolaus.use.load import load
 
 of_one_model = pytest.mark.xdist_group("of_one_model")  # in one process, which trains it once
@@ -275,6 +276,7 @@ def test_a_study_stands_for_its_best_run_and_last_for_the_newest(command):
     assert load("outputs/s").file.parent.resolve() == min(values, key=values.get)
     newest = max(outcome.runs, key=lambda folder: (folder / "best.pt").stat().st_mtime_ns)
     assert load("last").file.parent.resolve() == newest
+    assert iolaus("report", "last")[1].splitlines()[0] == str(newest_run() / "report.html")
 
 
 def test_images_in_memory_are_known_by_their_numbers(command):

@@ -2,6 +2,10 @@
 
 import re
 import shlex
+from pathlib import Path
+
+from iolaus.files.layout import HYDRA
+from iolaus.files.run_folder import OUTPUTS
 
 UNREAD = re.compile(r"Error when parsing index: \d+, string: (?P<override>.*?) out of \[", re.DOTALL)
 
@@ -27,6 +31,9 @@ def explain_unread(message: str, reason: str) -> str | None:
         return None
     override = found["override"]
     key, equals, value = override.partition("=")
+    if override == "last" or Path(override).is_relative_to(OUTPUTS) or (Path(override) / HYDRA).is_dir():
+        run = shlex.quote(override)
+        return f"{run}: a run that has begun is shown by iolaus evaluate {run} and iolaus report {run}"
     if not equals:
         return f"{override}: must be key=value; a value with a space is quoted twice: {quote_value('key', 'a b')}"
     if re.match(r"choice\(.*\bnull\b", value):

@@ -227,3 +227,11 @@ def find_unfinished(resume: str) -> RunFolder:
 
     unfinished = (run for run in runs if run.status() not in ENDED and not is_locked(run.lock))
     return max(unfinished, key=last_change, default=RunFolder(OUTPUTS / "last"))
+
+
+def newest_run() -> Path:
+    """The folder of the run in outputs/ whose best.pt is the newest. Raises ConfigError where there is none."""
+    saved = [found for found in OUTPUTS.glob(f"**/{BEST}") if RunFolder(found.parent).is_run()]
+    if not saved:
+        raise ConfigError(f"last: {OUTPUTS}/ holds no run with a {BEST}")
+    return max(saved, key=lambda found: found.stat().st_mtime).parent

@@ -6,10 +6,12 @@ from pathlib import Path
 
 from iolaus.command import CommandParser, run_command
 from iolaus.errors import ConfigError
+from iolaus.files.run_folder import newest_run
 from iolaus.report import CSV, MARKDOWN, PLOTS, write_report
 
 EXAMPLES = """\
   iolaus report outputs/STUDY  a sweep, also while its runs go on
+  iolaus report last           the newest run
   iolaus report outputs        all runs below a folder
 """
 
@@ -18,10 +20,10 @@ def main(arguments: Sequence[str]) -> int:
     """The command. Raises ConfigError where there is nothing to report."""
     what = "Write report.html, report.md, results.csv and plots/ into a folder with runs below it."
     parser = CommandParser("report", what, EXAMPLES)
-    parser.add_argument("folder", type=Path, help="a sweep's folder, or any folder with runs below it")
+    parser.add_argument("folder", type=Path, help="a sweep's folder, or any folder with runs below it; or last")
     parser.add_argument("--storage", metavar="URL", help="the server that holds a search's study: postgresql://…")
     given = parser.parse_args(arguments)
-    folder = given.folder
+    folder = newest_run() if str(given.folder) == "last" else given.folder
     try:
         page = write_report(folder, given.storage)
     except (ValueError, OSError) as error:

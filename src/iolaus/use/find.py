@@ -10,7 +10,7 @@ from iolaus.errors import ConfigError, first_line
 from iolaus.files import checkpoint
 from iolaus.files.layout import BEST, FINISHED, HYDRA, LAST
 from iolaus.files.moved import update_config
-from iolaus.files.run_folder import OUTPUTS, RunFolder
+from iolaus.files.run_folder import RunFolder, newest_run
 
 Which = Literal["best", "last"]
 
@@ -43,10 +43,7 @@ def find_run(given: str | Path) -> Path:
     """
     path = Path(given).expanduser()
     if str(given) == "last":
-        saved = [found for found in OUTPUTS.glob(f"**/{BEST}") if RunFolder(found.parent).is_run()]
-        if not saved:
-            raise ConfigError(f"last: {OUTPUTS}/ holds no run with a {BEST}")
-        return max(saved, key=lambda found: found.stat().st_mtime).parent
+        return newest_run()
     if path.is_file() or RunFolder(path).is_run() or (path / BEST).is_file():
         return path
     if not path.is_dir():
