@@ -115,7 +115,7 @@ def git(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_git_state_is_the_commit_and_whether_anything_is_uncommitted(tmp_path, monkeypatch):
+def test_git_state_is_the_commit_and_whether_code_is_uncommitted(tmp_path, monkeypatch):
     git(tmp_path, "init", "--quiet")
     monkeypatch.chdir(tmp_path)
     assert hardware.git_state() is None  # no commit yet
@@ -129,7 +129,17 @@ def test_git_state_is_the_commit_and_whether_anything_is_uncommitted(tmp_path, m
     (tmp_path / "a").write_text("b")
     assert hardware.git_state() == {"commit": commit, "dirty": True}
     git(tmp_path, "checkout", "a")
-    (tmp_path / "new").write_text("")
+    for name in ("cat.png", "my_images/cat.png", "notes/plot.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+        assert hardware.git_state() == {"commit": commit, "dirty": False}, name
+    for name in ("my_model.py", "conf/model/mine.yaml", "experiments/new.yaml", "src/iolaus/new.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+        assert hardware.git_state() == {"commit": commit, "dirty": True}, name
+        (tmp_path / name).unlink()
+    (tmp_path / "notes" / "mine.py").write_text("")
+    monkeypatch.chdir(tmp_path / "notes")
     assert hardware.git_state() == {"commit": commit, "dirty": True}
 
 

@@ -12,6 +12,8 @@ import torch
 from iolaus.machine import gpus
 
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+# where a repository has its code, for git: these folders, and modules at its top or in the current folder
+CODE = (":/src", ":/conf", ":/experiments", ":(top,glob)*.py", ":(glob)*.py")
 
 
 def pick_device(name: str) -> torch.device:
@@ -152,7 +154,10 @@ def package_versions(*packages: str) -> dict[str, str]:
 
 
 def git_state() -> dict[str, Any] | None:
-    """The commit of the current folder's repository, and whether there are uncommitted changes; None outside of one."""
+    """The commit of the current folder's repository, and whether its code has uncommitted changes; None outside of one.
+
+    A file that git does not track counts where it may be code (CODE): a user's pictures are none.
+    """
 
     def git(*arguments: str) -> str:
         environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
@@ -161,6 +166,7 @@ def git_state() -> dict[str, Any] | None:
         return done.stdout.strip()
 
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+        commit, status = git("rev-parse", "HEAD"), ("status", "--porcelain")
+        return {"commit": commit, "dirty": bool(git(*status, "--untracked-files=no") or git(*status, "--", *CODE))}
     except (OSError, subprocess.SubprocessError):
         return None
