@@ -18,6 +18,7 @@ from sklearn import metrics as reference
 from iolaus.cli import main
 from iolaus.files import checkpoint
 from iolaus.files.run_folder import newest_run
+from iolaus.use import rows
 from iolaus.use.load import load
 
 of_one_model = pytest.mark.xdist_group("of_one_model")  # in one process, which trains it once
@@ -110,14 +111,16 @@ def test_the_figures_of_an_evaluation_are_those_of_scikit_learn(run, evaluation)
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 30])
-def test_predictions_for_any_number_of_files_are_those_of_the_evaluation_to_the_last_bit(run, evaluation, count):
+def test_predictions_for_any_number_of_files_are_those_of_the_evaluation_to_the_last_bit(run, monkeypatch, count):
+    monkeypatch.setattr(rows, "DIGITS", 17)
+    assert iolaus("evaluate", run, "--device", "cpu")[0] == 0
     evaluated = {row["image"]: row for row in rows_of((run / "predictions.csv").read_text())}
     files = [*evaluated][:: 30 // count][:count]
     status, out, _ = iolaus("predict", run, *files)
     assert status == 0
-    rows = rows_of(out)
-    assert [row.pop("file") for row in rows] == files
-    assert rows == [{k: v for k, v in evaluated[f].items() if k not in ("image", "true")} for f in files]
+    predicted = rows_of(out)
+    assert [row.pop("file") for row in predicted] == files
+    assert predicted == [{k: v for k, v in evaluated[f].items() if k not in ("image", "true")} for f in files]
 
 
 def test_a_broken_picture_is_named_and_the_others_are_done(run, tmp_path, caplog):
@@ -130,7 +133,20 @@ def test_a_broken_picture_is_named_and_the_others_are_done(run, tmp_path, caplog
     assert sum(row["top"].values()) == pytest.approx(1)
     assert "2 of 3 pictures could not be read" in err
     assert all(name in caplog.text for name in ("broken.jpg", "missing.png"))
-    assert iolaus("predict", run, "missing.png", "--json")[:2] == (1, "[]\n")
+    assert iolaus("predict", run, tmp_path / "broken.jpg", "--json")[:2] == (1, "[]\n")
+    assert iolaus("predict", run, tmp_path / "broken.jpg")[:2] == (1, "")  # no head of a table without rows
+
+
+def test_pictures_that_are_not_there_are_told_before_the_model_is_read(run):
+    expected = "".join(f"iolaus: {name}: no such file\n" for name in ("a.png", "b.png"))
+    assert iolaus("predict", "no run", "a.png", "b.png") == (2, "", expected)
+
+
+def test_a_probability_has_six_digits(run):
+    (row,) = rows_of(iolaus("predict", run, "data/green/0.png")[1])
+    (whole,) = load(run, device="cpu").predict("data/green/0.png")
+    assert row["probability"] == f"{whole.probability:.6g}"
+    assert len(row["probability"]) < len(str(whole.probability))
 
 
 def test_pictures_are_named_by_folders_patterns_and_a_list(run):
@@ -191,7 +207,7 @@ def test_a_run_of_before_gets_its_input_from_its_data_or_says_what_is_missing(ru
     old = strip(run, tmp_path / "old")
     assert load(old, device="cpu").input == load(run, device="cpu").input
     monkeypatch.chdir(tmp_path)
-    status, _, err = iolaus("predict", old, "some.png")
+    status, _, err = iolaus("predict", old, old / "best.pt")
     assert status == 2
     assert "does not say what a picture needs" in err
     assert "no such folder" in err

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from iolaus.command import CommandParser
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from iolaus.use.classifier import Classifier
 
 FEW = 64  # pictures that are read sooner than worker processes start
+MOST_NAMED = 5  # of files that are not there
 EXAMPLES = """\
   iolaus predict last cat.jpg dog.png                  pictures
   iolaus predict outputs/STUDY my_images > labels.csv  a study's best run; a folder, and those below it
@@ -69,6 +71,8 @@ def main(arguments: Sequence[str]) -> int:
     files = list_files(given.paths, sys.stdin)
     if not files:
         raise ConfigError("-: no file is named on standard input")
+    if not any(Path(file).exists() for file in files):  # before the model, which takes a while
+        raise ConfigError(*(f"{file}: no such file" for file in files[:MOST_NAMED]))
     model = load(given.run, weights=given.weights, device=given.device, precision=given.precision)
     skipped: set[str] = set()
     print_rows(model, files, judge_files(model, files, given.batch_size, given.workers, skipped), given.top, given.json)
@@ -102,13 +106,12 @@ def print_rows(
     """Print a row for each picture as soon as it is judged."""
     from iolaus.use.rows import format_csv, format_json, make_head, make_rows, rank
 
+    head = format_csv(make_head(["file"], min(most, len(model.classes))))
     lines, between = 0, "["
-    if not as_json:
-        sys.stdout.write(format_csv(make_head(["file"], min(most, len(model.classes)))))
     for places, logits in judged:
         for place, row in zip(places.tolist(), make_rows(rank(logits, most), model.classes), strict=True):
             line = between + "\n" + format_json(files[place], row) if as_json else format_csv([files[place], *row])
-            sys.stdout.write(line)
+            sys.stdout.write(line if as_json or lines else head + line)
             lines, between = lines + 1, ","
         sys.stdout.flush()
         show_count(lines, len(files))

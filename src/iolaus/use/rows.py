@@ -12,6 +12,7 @@ from torch import Tensor
 from iolaus.show.tables import safe_cell
 
 MOST_SHOWN = 5  # classes of a row, the most likely first
+DIGITS = 6  # of a probability
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,14 @@ def make_head(columns: Sequence[str], shown: int) -> list[str]:
 
 
 def make_rows(ranking: Ranking, classes: Sequence[str]) -> Iterator[list[object]]:
-    """For each picture: class, probability, second class, its probability, and so on."""
+    """For each picture: class, probability (with DIGITS), second class, its probability, and so on."""
     for labels, probs in zip(ranking.labels.tolist(), ranking.probs.tolist(), strict=True):
-        yield [cell for k, p in zip(labels, probs, strict=True) for cell in (classes[k], p)]
+        yield [cell for k, p in zip(labels, probs, strict=True) for cell in (classes[k], shorten(p))]
+
+
+def shorten(probability: float) -> float:
+    """A probability with as many digits as mean something."""
+    return float(f"{probability:.{DIGITS}g}")
 
 
 def format_csv(row: Sequence[object]) -> str:
