@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
     from iolaus.files.run_folder import RunFolder
 
-SAYS_MORE = 0.01  # difference between accuracy and the mean recall of the classes that is worth a word
 UNPRINTABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")  # escape codes of terminals, lone surrogates
 
 
@@ -58,16 +57,10 @@ def result_table(result: dict[str, Any], folder: "Path | RunFolder", console: "C
 
 
 def describe_further(metrics: dict[str, float]) -> str:
-    """Figures of test that say what its accuracy does not: top-5 below 100 %; means of classes where they differ."""
-    shown: list[str] = []
-    accuracy, top, balanced, f1 = (
-        metrics.get(f"test/{name}") for name in ("accuracy", "top5_accuracy", "balanced_accuracy", "f1")
-    )
-    if top is not None and top < 0.99995:
-        shown.append(f"top-5 {format_metric('accuracy', top)}")
-    if accuracy is not None and balanced is not None and abs(accuracy - balanced) >= SAYS_MORE:
-        shown.append(f"balanced accuracy {format_metric('accuracy', balanced)}, macro F1 {format_metric('f1', f1)}")
-    return ", ".join(shown)
+    """Figures of test beside accuracy and loss, those that were measured: top-5 is of more than five classes."""
+    words = {"top5_accuracy": "top-5", "balanced_accuracy": "balanced accuracy", "f1": "macro F1"}
+    found = {name: metrics[f"test/{name}"] for name in words if f"test/{name}" in metrics}
+    return ", ".join(f"{words[name]} {format_metric(name, value)}" for name, value in found.items())
 
 
 def new_table(console: "Console") -> "Table":
