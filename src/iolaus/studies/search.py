@@ -174,6 +174,7 @@ class OptunaSweeper(Sweeper):
 
         Raises a mistake that is not the trial's own, or a disk's fault: the search ends, the trial is adopted later.
         """
+        log.info("trial %d: %s", trial.number, shlex.join(to_overrides(trial.params)))
         error = self._launch(trial)
         result = folder.results()
         if error is None:
@@ -209,9 +210,7 @@ class OptunaSweeper(Sweeper):
         from optuna import Trial
 
         point = to_overrides(trial.params)
-        if begins := isinstance(trial, Trial):
-            log.info("trial %d: %s", trial.number, shlex.join(point))
-        set_running(trial if begins else None)
+        set_running(trial if isinstance(trial, Trial) else None)
         try:
             (job,) = self.launcher.launch([[*point, *self.space.overrides]], initial_job_idx=trial.number)
         except (HydraException, OmegaConfBaseException) as error:  # no run can be composed from this point
