@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SHARED
+from conftest import ROOT, SHARED, checked_config
 from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as reference
 
+from iolaus.config.build_data import read_inputs
 from iolaus.data.open import sample_images
 from iolaus.data.shape import ImageShape, channel_statistics, to_shape
 from iolaus.data.sources import digits
@@ -199,3 +200,29 @@ def test_the_constants_of_cifar10_are_those_of_its_training_images():
     mean, std = constants("cifar10")
     assert mean == pytest.approx(pixels.mean(axis=(0, 1, 2)), abs=0.005)
     assert std == pytest.approx(pixels.std(axis=(0, 1, 2)), abs=0.005)
+
+
+@pytest.fixture
+def small_pictures(tmp_path):
+    """Of 30 × 40 and 32 × 32 pixels, which agree on no size."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for k in range(6):
+            Image.new("RGB", (40, 30) if k % 2 else (32, 32), (k * 9, 0, 0)).save(tmp_path / name / f"{k}.png")
+    return (f"dataset.root={tmp_path}", "dataset=image_folder", "model=resnet18")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "note"),
+    [
+        ((), "dataset.image_size=30 trains on 56 times fewer pixels"),  # (224 / 30)² = 55.8
+        (("dataset.image_size=96",), "enlarged to 96; dataset.image_size=30 trains on 10 times"),
+        (("model.image_size=96",), "enlarged to 96; model.image_size=30 trains on 10 times"),
+        (("model.min_image_size=48",), "dataset.image_size=48 trains on 22 times fewer pixels"),
+        (("dataset.image_size=60",), None),
+        (("dataset.image_size=48", "model.min_image_size=64"), None),  # the model takes no smaller ones
+    ],
+)
+def test_pictures_that_are_much_enlarged_are_told_with_what_would_be_faster(small_pictures, overrides, note):
+    notes = read_inputs(checked_config(*small_pictures, *overrides)).notes
+    assert [note in line for line in notes if "enlarged" in line] == [True] * (note is not None)

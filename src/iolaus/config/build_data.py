@@ -22,6 +22,7 @@ from iolaus.methods.schedules import is_plateau
 from iolaus.settings import DatasetSettings
 
 TIMM_BUILDER = "iolaus.models.timm.build"
+ENLARGED = 2  # times, from which on a word is due
 ImageFunction = Callable[[Tensor], Any]
 
 
@@ -55,12 +56,25 @@ def read_inputs(config: RunConfig) -> Inputs:
                 own.pop("crop_fraction", None)
             settings = replace(settings, **own)
             shape = image_shape(source, settings, config.model, initial)
+        else:
+            notes += advise_on_size(source, shape, config)
         if initial is not None:
             try_function("initial", initial, shape.preprocess, source)
     if settings.cache_dir is not None and initial is None and not isinstance(source.train.images, LazyImages):
         notes.append(f"dataset.cache_dir={settings.cache_dir}: not used; these images come from no picture files")
     check_monitors(config, len(source.classes))
     return Inputs(source, settings, shape, notes)
+
+
+def advise_on_size(source: Source, shape: ImageShape, config: RunConfig) -> list[str]:
+    """A note where the images are enlarged more than twofold, and not because the model takes no smaller ones."""
+    side, size = source.shorter_side, shape.size
+    if config.initial or not side or size <= ENLARGED * side or size == config.model.min_image_size:
+        return []
+    key = "model.image_size" if config.model.image_size else "dataset.image_size"
+    smaller = max(side, config.model.min_image_size)
+    saved = f"{key}={smaller} trains on {(size / smaller) ** 2:.0f} times fewer pixels"
+    return [f"the images are about {side} pixels wide and are enlarged to {size}; {saved}"]
 
 
 def set_pixel_rules(source: Source, settings: DatasetSettings) -> list[str]:

@@ -1,5 +1,7 @@
 """From a dataset's items to a Source: images in memory or read one by one, their channels and their size."""
 
+import statistics
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -39,7 +41,8 @@ def make_source(train: Split, test: Split, classes: list[str], val: Split | None
     side, for oblong photographs at most 224. Else they are brought to 224.
     """
     if isinstance(train.images, Tensor):
-        return Source(train, test, classes, train.images.shape[1], train.images.shape[-1], val)
+        channels, size = train.images.shape[1], train.images.shape[-1]
+        return Source(train, test, classes, channels, size, val, shorter_side=min(train.images.shape[-2:]))
     channels, sizes = (
         files_shape(train.images) if isinstance(train.images.dataset, ImageFiles) else sample_shape(train.images)
     )
@@ -47,7 +50,7 @@ def make_source(train: Split, test: Split, classes: list[str], val: Split | None
     if len(sizes) == 1:
         height, width = next(iter(sizes))
         size = height if height == width else min(height, width, PHOTOGRAPH_SIZE)
-    return Source(train, test, classes, channels, size, val)
+    return Source(train, test, classes, channels, size, val, shorter_side=statistics.median_low(map(min, sizes)))
 
 
 def files_shape(images: LazyImages) -> tuple[int, set[tuple[int, int]]]:

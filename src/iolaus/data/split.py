@@ -50,9 +50,10 @@ class Split:
 class Source:
     """A dataset as its reader gives it: official train and test, class names, and the shape of its images.
 
-    val: the official validation set, None where a part of train is to be held out. layout: how the splits came about,
-    for the run's first line; notes: what the log says of the data. prepared: what the last run of a sweep made of it,
-    for the next run (see data/prepare.py).
+    image_size: what they are brought to where nobody says otherwise. shorter_side: of the images as they are, the
+    median of the sizes that were seen; 0 where none was. val: the official validation set, None where a part of train
+    is to be held out. layout: how the splits came about, for the run's first line; notes: what the log says of the
+    data. prepared: what the last run of a sweep made of it, for the next run (see data/prepare.py).
     """
 
     train: Split
@@ -63,6 +64,7 @@ class Source:
     val: Split | None = None
     layout: str = ""
     notes: list[str] = field(default_factory=list)
+    shorter_side: int = 0
     prepared: "PreparedImages | None" = field(default=None, repr=False)
 
     @property

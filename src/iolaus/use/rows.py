@@ -46,10 +46,10 @@ def make_head(columns: Sequence[str], shown: int) -> list[str]:
 def make_rows(ranking: Ranking, classes: Sequence[str]) -> Iterator[list[object]]:
     """For each picture: class, probability (with DIGITS), second class, its probability, and so on."""
     for labels, probs in zip(ranking.labels.tolist(), ranking.probs.tolist(), strict=True):
-        yield [cell for k, p in zip(labels, probs, strict=True) for cell in (classes[k], shorten(p))]
+        yield [cell for k, p in zip(labels, probs, strict=True) for cell in (classes[k], shorten_probability(p))]
 
 
-def shorten(probability: float) -> float:
+def shorten_probability(probability: float) -> float:
     """A probability with as many digits as mean something."""
     return float(f"{probability:.{DIGITS}g}")
 
