@@ -88,6 +88,8 @@ def test_the_help_lists_every_group_and_option_and_the_keys_that_are_typed_most(
     assert {path.stem for path in (ROOT / "experiments").glob("*.yaml")} <= words
     assert words.isdisjoint({"common", "local"})
     assert "  trainer.epochs [epochs]         30           passes over the training data" in lines
+    assert "  model.name                      resnet34     name of a network in timm (model=timm, …)" in lines
+    assert "  dataset.root [root]             data         folder of the dataset's files" in lines
     assert outcome.out.count("python train.py ") >= 4
 
 

@@ -24,7 +24,8 @@ TITLE = """\
 
 Every group, option and key of [`conf/`](../conf), with its default and its meaning. `nox -s reference` makes this page
 from the comments in those files. `group=option` picks an option, `key=value` changes a value, and `+key=value` gives an
-argument that the file does not list. Recipes (`experiment=NAME`): [experiments/](../experiments/README.md).
+argument that the file does not list. A default of `???` is none: the key has to be given. Recipes (`experiment=NAME`):
+[experiments/](../experiments/README.md).
 """
 
 KEY = re.compile(r"(?P<indent> *)(?P<name>[\w.]+):(?: +(?P<value>[^#\s].*?))??(?: *# (?P<meaning>.*))?")
@@ -136,14 +137,18 @@ class Reference:
         return [*{key.name: key for key in reversed(keys)}.values()][::-1]
 
     def find_key(self, name: str) -> tuple[Key, str]:
-        """A key, and the option that must be picked for it ("" where the default option or several have it)."""
+        """A key, and the option that must be picked for it, with … where others extend that one.
+
+        It is empty where the default option or several have the key.
+        """
         found = [(key, "") for key in self.top.keys if key.name == name]
         for group, options in self.groups.items():
             default = options.get(self.defaults.get(group, ""), Option(group, ""))
             found += [(key, "") for key in (*default.keys, *self.read_common(group)) if key.name == name]
             having = [(key, o.name) for o in options.values() if not o.extends for key in o.keys if key.name == name]
-            alone = len(having) == 1 and not any(having[0][1] in option.extends for option in options.values())
-            found += [(key, f"{group}={option}" if alone else "") for key, option in having]
+            for key, option in having:
+                more = ", …" if any(option in other.extends for other in options.values()) else ""
+                found.append((key, f"{group}={option}{more}" if len(having) == 1 else ""))
         return found[0]
 
     def format_groups(self) -> Iterator[str]:
