@@ -213,7 +213,8 @@ def train_and_evaluate(
         followers.end_broken_run(group)
     from iolaus.show.curves import draw_curves
 
-    draw_curves(state.history, folder.curves, results.title_of(parts), best_epoch=int(metrics["best"]["epoch"]))
+    best = int(metrics["best"]["epoch"])
+    draw_curves(state.history, folder.curves, results.title_of(parts), best, objective)
     result = results.describe_finished(parts, state, metrics)
     write_json(folder.results_file, result)  # last of all: it marks the run as finished
     result_table(result, folder)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 
 import pytest
 from test_report import make_run, markdown, page, tables
@@ -162,6 +163,9 @@ def test_hardware_is_side_by_side_and_open_where_precision_or_batch_size_varies(
     bars, lines = (block.pictures[0] for block in section.blocks[:2])
     assert [text in bars.svg for text in ("precision bf16", "GPU power, W", "memory (RAM), GiB")] == [True] * 3
     assert [text in lines.svg for text in ("GPU power, W", "seconds of an epoch")] == [False, True]
+    assert [picture.title for picture in (bars, lines)] == ["Memory, GPU power and time", "Memory and time by epoch"]
+    names = re.findall(r"precision (?:bf16|fp32)", bars.svg)
+    assert names == [f"precision {place.settings['trainer.precision']}" for place in group_runs(study)]
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_epochs_count_from_1_and_accuracies_are_percent(tmp_path, drawn):
 def test_the_best_epoch_is_marked_with_its_validation_values(tmp_path, drawn):
     draw_curves(history(5), tmp_path / "curves.png", best_epoch=3)
     loss, accuracy, _ = drawn[0].axes
-    assert [text.get_text() for text in loss.texts] == ["best: epoch 4, 0.5500"]
+    assert [text.get_text() for text in loss.texts] == ["best by val accuracy: epoch 4, 0.5500"]
     assert [text.get_text() for text in accuracy.texts] == ["best: epoch 4, 70.00 %"]
     assert [x for x, _ in loss.lines[-1].get_xydata()] == [4, 4]
 
@@ -113,7 +113,7 @@ def test_epochs_without_validation_and_losses_that_are_nan_are_left_out(tmp_path
     draw_curves(rows, tmp_path / "curves.png", best_epoch=1)
     loss = drawn[0].axes[0]
     assert [x for x, _ in data(loss)["val"]] == [1, 3]
-    assert [text.get_text() for text in loss.texts] == ["best: epoch 2"]
+    assert [text.get_text() for text in loss.texts] == ["best by val accuracy: epoch 2"]
 
 
 def test_an_empty_history_is_refused(tmp_path):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from iolaus.report.configurations import Configuration, longest_minutes, mean_std, name_settings
 from iolaus.report.document import Block, Gallery, Section, Text
 from iolaus.report.plots import choose_styles, legend_entries
-from iolaus.report.runs import Run, Study, natural_key
+from iolaus.report.runs import Run, Study
 from iolaus.show.drawing import FULL, INK, MUTED, Picture, Style, draw_line, render_picture, show_epochs
 from iolaus.show.numbers import time_metric
 
@@ -43,19 +43,24 @@ def hardware_section(study: Study, ranking: Sequence[Configuration]) -> list[Sec
     return [Section("Hardware", [*blocks, Text(note, "note")], folded=not watched)]
 
 
+def name_quantities(names: Sequence[str]) -> str:
+    """`Memory, GPU power and time`: the title of panels for these quantities and the time."""
+    words = ", ".join(QUANTITIES[name][0].partition(",")[0].removesuffix(" (RAM)") for name in names)
+    return f"{words[0].upper()}{words[1:]} and time"
+
+
 def draw_bars(study: Study, places: Sequence[Configuration], names: Sequence[str]) -> Picture:
-    """Draw one bar for each configuration, in the order of their settings, and a panel for each quantity."""
+    """Draw one bar for each configuration, in the order of the leaderboard, and a panel for each quantity."""
     time = time_metric(longest_minutes(study.runs))
     panels = [*((name, *QUANTITIES[name]) for name in names), (time.name, time.name, 1)]
-    ordered = sorted(places, key=lambda place: [natural_key(place.settings.get(key, "")) for key in study.keys])
-    styles = dict(zip(map(id, places), choose_styles(study, places), strict=True))
+    styles = choose_styles(study, places)
 
     def draw(*axes_of: "Axes") -> None:
         for axes, (name, label, unit) in zip(axes_of, panels, strict=True):
-            for row, place in enumerate(ordered):
+            for row, place in enumerate(places):
                 mean, std = mean_std([value / unit for value in place.values(name)])
                 if mean == mean:
-                    colour = (styles[id(place)] or Style(MUTED)).colour
+                    colour = (styles[row] or Style(MUTED)).colour
                     axes.barh(
                         row, mean, height=0.42, color=colour, xerr=std, error_kw={"elinewidth": 1, "ecolor": MUTED}
                     )
@@ -66,15 +71,15 @@ def draw_bars(study: Study, places: Sequence[Configuration], names: Sequence[str
                     words = name_settings(place.settings, study.keys)
                     words = words if len(words) <= MOST_LETTERS else f"{words[: MOST_LETTERS - 1]}…"
                     axes.text(0, row - 0.32, words, va="bottom", fontsize=8.5)
-            axes.set_ylim(len(ordered) - 0.5, -0.85)
+            axes.set_ylim(len(places) - 0.5, -0.85)
             axes.set_yticks([])
             axes.grid(axis="y", visible=False)
             axes.spines["left"].set_visible(False)
             axes.set_xlim(0, axes.get_xlim()[1] * 1.16)
             axes.set_xlabel(label)
 
-    size = (FULL, 1.2 + 0.42 * len(ordered))
-    return render_picture("hardware", "Memory, power and time", draw, size=size, panels=(1, len(panels)))
+    size = (FULL, 1.2 + 0.42 * len(places))
+    return render_picture("hardware", name_quantities(names), draw, size=size, panels=(1, len(panels)))
 
 
 def draw_by_epoch(study: Study, ranking: Sequence[Configuration], names: Sequence[str]) -> Picture:
@@ -89,10 +94,10 @@ def draw_by_epoch(study: Study, ranking: Sequence[Configuration], names: Sequenc
                     draw_quantity(axes, run, name, unit, style)
             longest = max((epoch for run in study.runs for epoch, _ in run.points(name)), default=1)
             show_epochs(axes, 1, longest)
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.05 * axes.get_ylim()[1])  # a flat line at the top is seen whole
             axes.set_ylabel(label)
 
-    size, title = (FULL, 2.9), "Memory, power and time by epoch"
+    size, title = (FULL, 2.9), f"{name_quantities(names)} by epoch"
     entries = legend_entries(study, ranking)
     return render_picture(
         "hardware_epochs", title, draw, entries, shared_legend=True, size=size, panels=(1, len(panels)), sharey=False

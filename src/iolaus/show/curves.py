@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iolaus.show.drawing import COLOURS, INK, MUTED, Style, draw_line, new_figure, save_figure, set_title, show_epochs
-from iolaus.show.numbers import format_metric
+from iolaus.show.numbers import format_metric, metric_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +18,19 @@ SPLITS = ("train", "val", "test")
 _thread = threading.local()
 
 
-def draw_curves(history: "Sequence[Metrics]", path: Path, title: str = "", best_epoch: int | None = None) -> None:
+def draw_curves(
+    history: "Sequence[Metrics]",
+    path: Path,
+    title: str = "",
+    best_epoch: int | None = None,
+    objective: str = "val/accuracy",
+) -> None:
     """Draw losses, accuracies (in percent) and learning rates by epoch into the PNG at `path`.
 
     history: the metrics of each epoch, with "epoch" counted from 0, "train/loss", "val/accuracy" (fractions), "lr",
     "lr/1" and so on; a line skips the epochs that lack its metric. The picture counts epochs from 1.
-    best_epoch: counted from 0; marked by a vertical line with its validation values above it.
+    best_epoch: counted from 0; marked by a vertical line with its validation values above it, and with the objective
+    by which it is the best where that is another metric.
     The file is replaced atomically. Raises ValueError if `history` is empty.
     """
     if not history:
@@ -38,7 +45,7 @@ def draw_curves(history: "Sequence[Metrics]", path: Path, title: str = "", best_
         for split, colour in zip(SPLITS, COLOURS, strict=False):
             _draw_metric(axes, history, f"{split}/{name}", split, colour)
         if best_epoch is not None:
-            _mark_best(axes, history, f"val/{name}", best_epoch)
+            _mark_best(axes, history, f"val/{name}", best_epoch, objective)
         _add_legend(axes)
 
     groups = [key for key in dict.fromkeys(key for epoch in history for key in epoch) if f"{key}/".startswith("lr/")]
@@ -99,11 +106,12 @@ def _draw_metric(axes: "Axes", history: "Sequence[Metrics]", key: str, label: st
     draw_line(axes, scaled, Style(colour), label=label, markersize=4.5, linewidth=1.6)
 
 
-def _mark_best(axes: "Axes", history: "Sequence[Metrics]", key: str, best_epoch: int) -> None:
+def _mark_best(axes: "Axes", history: "Sequence[Metrics]", key: str, best_epoch: int, objective: str) -> None:
     """Mark the best epoch by a thin line; its value stands above the axes, where no curve runs."""
     epoch = best_epoch + 1
     axes.axvline(epoch, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-    label, value = f"best: epoch {epoch}", dict(_points(history, key)).get(epoch)
+    by = "" if key == objective else f" by {metric_of(objective).word}"
+    label, value = f"best{by}: epoch {epoch}", dict(_points(history, key)).get(epoch)
     if value is not None:
         label += f", {format_metric(key, value)}"
     left, right = axes.get_xlim()
