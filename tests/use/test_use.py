@@ -292,6 +292,10 @@ def test_a_study_stands_for_its_best_run_and_last_for_the_newest(command):
     assert load("outputs/s").file.parent.resolve() == min(values, key=values.get)
     newest = max(outcome.runs, key=lambda folder: (folder / "best.pt").stat().st_mtime_ns)
     assert load("last").file.parent.resolve() == newest
+    best = str(min(values, key=values.get).relative_to(Path.cwd()))
+    for given, meant in (("last", str(newest_run())), ("outputs/s", best), (best, "")):
+        told = iolaus("evaluate", given, "--split", "val")[2]
+        assert [line for line in told.splitlines() if " is " in line] == [f"iolaus: {given} is {meant}"] * bool(meant)
     assert iolaus("report", "last")[1].splitlines()[0] == str(newest_run() / "report.html")
 
 

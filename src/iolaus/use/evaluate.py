@@ -41,11 +41,11 @@ def main(arguments: Sequence[str]) -> int:
     from iolaus.config.saved import replace_data
     from iolaus.trust.command_line import CommandLine
     from iolaus.use.evaluation import evaluate_split
-    from iolaus.use.find import read_model
+    from iolaus.use.find import choose_run, read_model
     from iolaus.use.load import load_model
 
     CommandLine.instance().read(given.overrides)
-    saved = read_model(given.run, given.weights)
+    saved = read_model(choose_run(given.run), given.weights)
     config = replace_data(saved.config, given.overrides)
     model = load_model(replace(saved, config=config), given.device, given.precision)
     asked = [*([given.split] if given.split != "test" else []), *([given.weights] if given.weights != "best" else [])]

@@ -48,10 +48,10 @@ def export_parser() -> CommandParser:
 def main(arguments: Sequence[str]) -> int:
     """The command. Raises ConfigError; what it has written has been compared with the run's own model."""
     given = export_parser().parse_args(arguments)
-    from iolaus.use.find import read_model
+    from iolaus.use.find import choose_run, read_model
     from iolaus.use.load import load_model
 
-    saved = read_model(given.run, given.weights)
+    saved = read_model(choose_run(given.run), given.weights)
     model = load_model(saved, "cpu", "fp32")
     file_name = "timm" if given.to == "safetensors" else f"model.{given.to}"
     out: Path = given.out or saved.folder / file_name

@@ -1,12 +1,13 @@
 """Which run is meant, and what its files hold of the model: weights, classes, input, configuration."""
 
 import difflib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from iolaus.data.image_input import ImageInput
-from iolaus.errors import ConfigError, first_line
+from iolaus.errors import ConfigError, first_line, printable
 from iolaus.files import checkpoint
 from iolaus.files.layout import BEST, FINISHED, HYDRA, LAST
 from iolaus.files.moved import update_config
@@ -53,6 +54,14 @@ def find_run(given: str | Path) -> Path:
         hint = f"; nearest names there: {', '.join(near)}" if near else ""
         raise ConfigError(f"{given}: no such run{hint}")
     return best_run_of(path)
+
+
+def choose_run(given: str | Path) -> Path:
+    """`find_run` for a command: says on standard error which run `last` or a study stands for. Raises ConfigError."""
+    found = find_run(given)
+    if found != Path(given).expanduser():
+        print(f"iolaus: {printable(str(given))} is {printable(str(found))}", file=sys.stderr)
+    return found
 
 
 def best_run_of(folder: Path) -> Path:

@@ -65,6 +65,7 @@ def whole_number(least: int):  # type: ignore[no-untyped-def]
 def main(arguments: Sequence[str]) -> int:
     """The command. Returns 1 if a picture could not be read; raises ConfigError."""
     given = predict_parser().parse_intermixed_args(arguments)
+    from iolaus.use.find import choose_run
     from iolaus.use.load import load
     from iolaus.use.pictures import list_files
 
@@ -73,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         raise ConfigError("-: no file is named on standard input")
     if not any(Path(file).exists() for file in files):  # before the model, which takes a while
         raise ConfigError(*(f"{file}: no such file" for file in files[:MOST_NAMED]))
-    model = load(given.run, weights=given.weights, device=given.device, precision=given.precision)
+    model = load(choose_run(given.run), weights=given.weights, device=given.device, precision=given.precision)
     skipped: set[str] = set()
     print_rows(model, files, judge_files(model, files, given.batch_size, given.workers, skipped), given.top, given.json)
     if skipped:
