@@ -19,8 +19,12 @@ context.set_forkserver_preload([
 ])  # fmt: skip
 
 
-def run_command(folder, arguments):
-    """Run `python train.py ARGUMENTS` in `folder`, in a process group of its own; what it prints goes to `output`."""
+def run_command(folder, arguments, environment=None):
+    """Run `python train.py ARGUMENTS` in `folder`, in a process group of its own; what it prints goes to `output`.
+
+    environment: what has changed in the variables since the first process, from which all others are forked.
+    """
+    os.environ.update(environment or {})
     os.setpgid(0, 0)
     os.chdir(folder)
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -45,7 +49,7 @@ def run_command(folder, arguments):
 
 def start(folder, *arguments):
     """Start `python train.py ARGUMENTS` in a process."""
-    process = context.Process(target=run_command, args=(str(folder), arguments))
+    process = context.Process(target=run_command, args=(str(folder), arguments, dict(os.environ)))
     process.start()
     return process
 

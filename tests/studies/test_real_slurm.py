@@ -7,135 +7,29 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from pathlib import Path
 
 import processes
 import pytest
-from conftest import ROOT, TINY, alone, command_in
+import real_slurm
+from conftest import TINY, alone, command_in
+from real_slurm import begin_again, epochs_of, logs_of, queued, slurm, wait_for_the_end
 
-pytestmark = [
-    alone,
-    pytest.mark.skipif(
-        not all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in ("munged", "slurmd", "sbatch")),
-        reason="no Slurm: apt-get install slurm-wlm munge",
-    ),
-    pytest.mark.skipif(getattr(os, "getuid", lambda: 1)() != 0, reason="only root can start Slurm's daemons"),
-]  # fmt: skip
-
-CONF = """
-ClusterName=test
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={port}
-AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
-SlurmUser=root
-SlurmdUser=root
-SlurmdParameters=config_overrides
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/%n
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/%n.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/%n.log
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
-MpiDefault=none
-JobRequeue=1
-ReturnToService=2
-SchedulerParameters=batch_sched_delay=0,sched_min_interval=100000
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_1} CPUs=2
-NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={port_2} CPUs=2
-PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1
-PartitionName=high Nodes=n1,n2 PriorityTier=9
-"""
+pytestmark = [alone, pytest.mark.skipif(real_slurm.why_none() is not None, reason=str(real_slurm.why_none()))]
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Slurm's daemons, in a folder of their own; their environment."""
-    folder, host = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp")), os.uname().nodename
-    folder.chmod(0o755)
-    first = 20000 + os.getpid() % 10000
-    conf = CONF.format(folder=folder, host=host, port=first, port_1=first + 1, port_2=first + 2)
-    (folder / "slurm.conf").write_text(conf)
-    (folder / "key").write_bytes(os.urandom(1024))
-    (folder / "key").chmod(0o400)
-    (folder / "state").mkdir()
-    patch = pytest.MonkeyPatch()
-    patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-    patch.setenv("PATH", f"{os.environ['PATH']}:/usr/sbin")
-    patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")])))
-    files = (f"--{name}-file={folder}/{name}" for name in ("key", "pid", "log", "seed"))
-    daemons = [["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files],
-               ["slurmctld", "-D"], ["slurmd", "-D", "-N", "n1"], ["slurmd", "-D", "-N", "n2"]]  # fmt: skip
-    started = []
-    with (folder / "output").open("w") as output:
-        for daemon in daemons:
-            started.append(subprocess.Popen(daemon, stdout=output, stderr=output))
-            if daemon[0] == "munged":
-                processes.wait_for(lambda: (folder / "munge.socket").exists(), seconds=30)
-    try:
-        processes.wait_for(
-            lambda: set(slurm("sinfo", "-h", "-N", "-o", "%N %T").splitlines()) == {"n1 idle", "n2 idle"}, seconds=60
-        )
+    with real_slurm.start() as folder:
         yield folder
-    finally:
-        slurm("scancel", "--user=root")
-        with contextlib.suppress(AssertionError):
-            processes.wait_for(lambda: not queued(), seconds=30)
-        for daemon in reversed(started):
-            daemon.terminate()
-            daemon.wait(30)
-        patch.undo()
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(cluster):
     yield
-    slurm("scancel", "--user=root")
-    processes.wait_for(lambda: not queued(), seconds=60)
-
-
-def slurm(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
-
-
-def queued():
-    return slurm("squeue", "-h", "-r", "-o", "%i").split()
-
-
-def logs_of(study):
-    return "".join(path.read_text() for path in sorted((study / ".slurm").glob("*.log")))
-
-
-def begin_again(task):
-    """Let a task that queues again begin now: Slurm would wait two minutes."""
-    processes.wait_for(lambda: slurm("squeue", "-h", "-r", "-o", "%T", "-j", task).split() == ["PENDING"], seconds=60)
-    slurm("scontrol", "update", f"JobId={task}", "StartTime=now")
-
-
-def wait_for_the_end(study):
-    deadline = time.monotonic() + 240
-    while queued():
-        assert time.monotonic() < deadline, f"{slurm('squeue')}\n{logs_of(study)}"
-        time.sleep(0.2)
-
-
-def epochs_of(run):
-    path = run / "metrics.jsonl"
-    return [json.loads(line)["epoch"] for line in path.read_text().splitlines() if line] if path.exists() else []
+    real_slurm.cancel_all()
 
 
 STEPS = 100  # of an epoch
