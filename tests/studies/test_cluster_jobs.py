@@ -4,7 +4,9 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -95,10 +97,10 @@ def processes_with(words):
 
 
 def kill_when_saved(study, words, killed):
-    """Kill one of the processes with these words when a run of the study has its first checkpoint."""
+    """Kill one of the processes with these words when each of two runs of the study has its first checkpoint."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
-        if list(study.glob("*/last.pt")) and (found := processes_with(words)):
+        if len(list(study.glob("*/last.pt"))) == 2 and (found := processes_with(words)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(found[0], signal.SIGKILL)
                 killed.append(found[0])
@@ -112,20 +114,42 @@ LAUNCHERS = {
 }
 
 
+SWEEPS = {
+    "grid": ("seed=0,1",),
+    "search": ("hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "seed=choice(0,1)"),
+}
+
+
+@pytest.fixture
+def _ray_ends():
+    """Else the next command of this process would have the workers of this one, in its folder."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
 @alone
+@pytest.mark.usefixtures("_ray_ends")
+@pytest.mark.parametrize("sweep", SWEEPS)
 @pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_runs_at_once_come_to_their_end_though_a_process_is_killed(command, tmp_path, launcher):
+def test_two_runs_at_once_come_to_their_end_though_a_process_is_killed(command, tmp_path, launcher, sweep):
     package, words = LAUNCHERS[launcher]
     pytest.importorskip(package, reason=f"the extra is not installed: pip install -e '.[{launcher.partition('_')[0]}]'")
     killed = []
     killer = threading.Thread(target=kill_when_saved, args=(tmp_path / "outputs" / "s", words, killed))
     killer.start()
-    given = ("-m", "study=s", f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2", "seed=0,1")
-    outcome = command(*LONG, *given)
+    given = ("-m", "study=s", f"hydra/launcher={launcher}", "hydra.sweeper.n_jobs=2")
+    outcome = command(*LONG, *given, *SWEEPS[sweep])
     killer.join()
     assert outcome.status == 0, outcome.err
     assert len(killed) == 1
     results = [json.loads((run / "results.json").read_text()) for run in outcome.runs]
+    assert sorted(result["config"]["seed"] for result in results) == [0, 1]
     assert [result["status"] for result in results] == ["finished"] * 2
     assert [[row["epoch"] for row in result["history"]] for result in results] == [list(range(40))] * 2
+    logs = "".join((run / "run.log").read_text() for run in outcome.runs)
+    assert len(re.findall("resumed in epoch", logs)) == 1, logs
+    for run in outcome.runs:
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert [metrics["epoch"] for metrics in lines] == list(range(40))  # none is lost, none is there twice
     assert not [line for line in (outcome.out + outcome.err).splitlines() if "submitit INFO" in line or "(pid=" in line]
