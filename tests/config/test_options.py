@@ -1,5 +1,7 @@
 """Every option of every group composes and trains one step."""
 
+import shutil
+
 import pytest
 import yaml
 from conftest import ROOT, TINY
@@ -140,6 +142,21 @@ def test_a_machines_own_values_beat_a_recipe_and_yield_to_the_command_line(comma
     assert (config["trainer"]["device"], list(config["tracker"])) == ("mps", ["wandb"])
     assert composed(*mine, "~local") == composed()
     assert "dataset.root=/nowhere/at_all: CIFAR10 is missing" in command(*mine, "dataset=cifar10").err
+
+
+@pytest.mark.parametrize(
+    "given", [("--config-dir", "mine"), ("hydra.searchpath=[experiments://experiments,file://mine]",)]
+)
+def test_an_option_of_ones_own_that_ours_hides_is_told_with_both_files(command, tmp_path, given):
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    shutil.copy(ROOT / "conf" / "model" / "mlp.yaml", tmp_path / "mine" / "model")  # the same: nothing is hidden
+    assert command(*TINY, *given, "--cfg", "job").status == 0
+    (tmp_path / "mine" / "model" / "cnn.yaml").write_text("_target_: iolaus.models.cnn.CNN\nwidths: [4]\n")
+    outcome = command(*TINY, *given)
+    (line,) = outcome.err.splitlines()
+    assert outcome.status == 2
+    assert "mine/model/cnn.yaml is hidden by " in line
+    assert str(ROOT / "conf" / "model" / "cnn.yaml") in line
 
 
 def test_debug_makes_any_recipe_one_short_epoch(command):

@@ -11,6 +11,8 @@ from pathlib import Path
 from hydra.core.singleton import Singleton
 from omegaconf import OmegaConf
 
+from iolaus.errors import ConfigError, printable
+
 # The keys, beside `_target_`, whose value is a dotted path.
 FUNCTION_KEYS = ("dataset.initial", "augmentation.transform", "hydra.sweeper.custom_search_space")
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
@@ -51,6 +53,26 @@ class CommandLine(metaclass=Singleton):
         """Make the command's folder a place to import from, the last one: it takes no library's place."""
         if self.file_of(target) is not None and str(self.folder) not in sys.path:
             sys.path.append(str(self.folder))
+
+
+def check_folders(folders: Sequence[tuple[str, Path]]) -> None:
+    """Raise ConfigError for files of --config-dir or hydra.searchpath that others hide, which Hydra finds first.
+
+    folders: (who has named it, as Hydra calls him, and the folder) in Hydra's order.
+    """
+    problems = []
+    for place, (name, given) in enumerate(folders):
+        key = "--config-dir" if name == "command-line" else "hydra.searchpath"
+        if name != "command-line" and not name.startswith(key):
+            continue
+        earlier = [(folder, file) for _, folder in folders[:place] for file in sorted(folder.glob("**/*.yaml"))]
+        for folder, file in earlier:
+            hidden = given / file.relative_to(folder)
+            if hidden.is_file() and hidden.read_bytes() != file.read_bytes():
+                way = "give it another name, or put it into conf/ of the current folder, which comes first"
+                problems.append(f"{key}: {printable(str(hidden))} is hidden by {printable(str(file))}; {way}")
+    if problems:
+        raise ConfigError(*problems)
 
 
 def repeats_target(override: str, config_file: Path) -> bool:
