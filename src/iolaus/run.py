@@ -172,7 +172,7 @@ def train_and_evaluate(
         if followers.begin_run(group):
             begin_together(parts, state, group)
         monitor = Monitor(learner.device, config.trainer.monitor_every, step=lambda: state.step)
-        with stop_on_signals() as received, display.progress(epochs) as progress, monitor, writer:
+        with stop_on_signals() as received, display.progress(epochs, small=parts.is_small) as progress, monitor, writer:
             observers = loop.Observers(tracker, progress, monitor)
             end = Clock.instance().end(config.trainer.max_minutes)
             interrupted = functools.partial(ask_ranks, learner.group, received, end)

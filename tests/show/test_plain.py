@@ -6,8 +6,9 @@ import re
 import time
 
 import pytest
-from conftest import EPOCH, TINY, terminal
+from conftest import EPOCH, TINY, checked_config, terminal
 
+from iolaus.config.build import build_parts
 from iolaus.show import plain
 from iolaus.show.plain import WINDOW_SECONDS, Pace, format_epoch
 from iolaus.show.progress import progress
@@ -48,7 +49,7 @@ def test_steps_that_become_several_times_slower_are_told_once(slower, monkeypatc
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 0, 0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    pace = Pace()
+    pace = Pace(small=True)
     for epoch in range(12):
         pace.start_epoch(10, 0)
         for step in range(1, 11):
@@ -68,7 +69,7 @@ def test_steps_that_become_several_times_slower_are_told_once(slower, monkeypatc
 def test_larger_batches_are_not_called_slower(monkeypatch, caplog):
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    pace = Pace()
+    pace = Pace(small=True)
     for steps, seconds in ((100, 0.1), (10, 1.0)):
         pace.start_epoch(steps, 0)
         for step in range(1, steps + 1):
@@ -77,12 +78,21 @@ def test_larger_batches_are_not_called_slower(monkeypatch, caplog):
     assert caplog.records == []
 
 
-def test_a_busy_machine_is_told_once_in_a_process(monkeypatch, caplog):
+@pytest.mark.parametrize(("overrides", "small"), [(("model=mlp",), True), (("model=resnet18",), False),
+                                                  (("model=mlp", "dataset.size=64"), False)])  # fmt: skip
+def test_a_small_model_is_one_that_was_measured(overrides, small):
+    assert build_parts(checked_config(*TINY, "trainer.device=cpu", *overrides)).is_small == small
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_a_busy_machine_is_told_once_in_a_process_and_one_thread_proposed_to_small_models(monkeypatch, caplog, small):
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for load, count in ((1.0, 0), (8.3, 1)):
         monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0, 0))
         plain.warn_if_busy.cache_clear()
-        plain.warn_if_busy()
-        plain.warn_if_busy()
+        plain.warn_if_busy(small)
+        plain.warn_if_busy(small)
         assert len(caplog.records) == count
-    assert caplog.records[0].getMessage().startswith("the machine is busy: 8.3 busy threads on 2 cores;")
+    line = caplog.records[0].getMessage()
+    assert line.startswith("the machine is busy: 8.3 busy threads on 2 cores")
+    assert ("OMP_NUM_THREADS=1" in line) == small

@@ -28,6 +28,8 @@ from iolaus.methods.stopping import mode_of
 if TYPE_CHECKING:
     from iolaus.data.open import Datasets
 
+SMALL_PARAMETERS, SMALL_IMAGES = 2_000_000, 32  # of the largest model of its table "One thread or one a core", pixels
+
 
 @dataclass
 class Parts:
@@ -48,6 +50,12 @@ class Parts:
     batchnorm: str | None
     fingerprint: str
     notes: list[str]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether one thread computes as fast as several on a busy CPU: what benchmarks/README.md has measured."""
+        sizes = self.parameters <= SMALL_PARAMETERS and self.data.shape.size <= SMALL_IMAGES
+        return sizes and self.learner.device.type == "cpu"
 
 
 def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:

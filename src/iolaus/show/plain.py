@@ -38,8 +38,8 @@ class Pace:
     is then many times faster in one thread (OMP_NUM_THREADS=1) than in one for each core.
     """
 
-    def __init__(self) -> None:
-        self.told = False
+    def __init__(self, small: bool = False) -> None:
+        self.small, self.told = small, False
         self.steps = self.step = self.done = 0
         self.at = self.seconds = self.best = 0.0
 
@@ -59,7 +59,7 @@ class Pace:
             return
         speed = self.done / self.seconds
         if speed * SLOWER < self.best:
-            log.warning("steps are %.1f times slower than before: %s", self.best / speed, describe_load())
+            log.warning("steps are %.1f times slower than before: %s", self.best / speed, describe_load(self.small))
             self.told = True
         self.best, self.done, self.seconds = max(self.best, speed), 0, 0.0
 
@@ -69,17 +69,18 @@ def busy_threads() -> tuple[float, int]:
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0, os.cpu_count() or 1
 
 
-def describe_load() -> str:
-    """How busy the machine is, and what helps: in words."""
+def describe_load(small: bool) -> str:
+    """How busy the machine is, and what helps a small model: in words."""
     load, cores = busy_threads()
     if load <= cores:
         return "memory, disk or the device may be shared with other work"
-    return f"{load:.1f} busy threads on {cores} cores; OMP_NUM_THREADS=1 in the environment helps small models"
+    hint = "; OMP_NUM_THREADS=1 in the environment helps small models such as this" if small else ""
+    return f"{load:.1f} busy threads on {cores} cores{hint}"
 
 
 @functools.cache
-def warn_if_busy() -> None:
+def warn_if_busy(small: bool) -> None:
     """Say before the first step that other work takes the cores; once, however many runs a process trains."""
     load, cores = busy_threads()
     if load > 1.5 * cores:
-        log.warning("the machine is busy: %s", describe_load())
+        log.warning("the machine is busy: %s", describe_load(small))

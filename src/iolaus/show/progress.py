@@ -24,18 +24,21 @@ COLUMNS = ("epoch", "train loss", "train acc", "val loss", "val acc", "lr", "sec
 WIDTHS = (7, 10, 9, 8, 8, 8, 7)
 
 
-def progress(epochs: int, enabled: bool | None = None, console: "Console | None" = None) -> "AnyProgress":
+def progress(
+    epochs: int, enabled: bool | None = None, console: "Console | None" = None, small: bool = False
+) -> "AnyProgress":
     """A context manager that shows the progress of a run of `epochs` epochs.
 
     enabled: whether it is drawn in place; None does so in a terminal only. Otherwise each epoch is a line of the log.
+    small: whether the model is one that a single thread suits (Parts.is_small).
     """
     if enabled is None:
         enabled = can_redraw(sys.stdout) if console is None else console.is_terminal
     if not enabled:
-        return PlainProgress(epochs)
+        return PlainProgress(epochs, small)
     from rich.console import Console
 
-    return Progress(epochs, console or Console())
+    return Progress(epochs, console or Console(), small)
 
 
 class NullProgress:
@@ -56,11 +59,11 @@ class NullProgress:
 class PlainProgress(NullProgress):
     """A line of the log for each epoch."""
 
-    def __init__(self, epochs: int) -> None:
-        self.epochs, self.epoch, self.pace = epochs, 0, Pace()
+    def __init__(self, epochs: int, small: bool = False) -> None:
+        self.epochs, self.epoch, self.pace = epochs, 0, Pace(small)
 
     def __enter__(self) -> "PlainProgress":
-        warn_if_busy()
+        warn_if_busy(self.pace.small)
         return self
 
     def start_epoch(self, epoch: int, steps: int, start_step: int = 0) -> None:
@@ -77,7 +80,7 @@ class PlainProgress(NullProgress):
 class Progress:
     """A live line for the current epoch, and above it a printed line for each finished epoch."""
 
-    def __init__(self, epochs: int, console: "Console"):
+    def __init__(self, epochs: int, console: "Console", small: bool = False):
         from rich.live import Live
         from rich.progress_bar import ProgressBar
 
@@ -92,11 +95,11 @@ class Progress:
         self.due = 0.0
         self.run_began: tuple[float, float] | None = None  # (seconds, epochs done by then)
         self.header_printed = False
-        self.pace = Pace()
+        self.pace = Pace(small)
 
     def __enter__(self) -> "Progress":
         before = (sys.stdout, sys.stderr)
-        warn_if_busy()
+        warn_if_busy(self.pace.small)
         self.live.start()
         # Live has replaced the streams, so that other output appears above the live line;
         # log handlers still hold the old streams
