@@ -8,7 +8,8 @@ import threading
 import pytest
 from conftest import TINY
 
-from iolaus.machine.signals import defer_signals
+from iolaus.machine import signals
+from iolaus.machine.signals import defer_signals, stop_on_signals
 
 # What some extension modules make of a Ctrl-C in the middle of their import, numpy's among them.
 HALF_IMPORTED = """
@@ -45,6 +46,17 @@ def test_deferred_signals_come_when_the_work_is_done_and_one_of_them(number):
         assert came == ["done", "signal", "signal"]
     finally:
         signal.signal(number, before)
+
+
+def test_a_second_signal_ends_at_once_and_the_first_says_what_that_costs(monkeypatch, caplog):
+    monkeypatch.setattr(signals, "ONE_STOP_SECONDS", 0)
+    with stop_on_signals() as received:
+        signal.raise_signal(signal.SIGTERM)
+        assert received == [signal.SIGTERM]
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    (record,) = caplog.records
+    assert "once more to end at once, and lose this epoch's steps" in record.getMessage()
 
 
 def test_a_thread_has_no_signals_to_defer():
