@@ -60,6 +60,15 @@ MISTAKES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("arguments", [("~batch_size",), ("-m", "~trainer=default", "seed=0,1"), ("~model",)])
+def test_a_group_that_a_run_needs_can_not_be_left_out(command, arguments):
+    outcome = command(*arguments)
+    given = next(argument for argument in arguments if argument.startswith("~"))
+    group = given[1:].partition("=")[0]
+    line = f"iolaus: {given}: a run needs an option of this group; give {group}=OPTION\n"
+    assert (outcome.status, outcome.err, outcome.runs) == (2, line, [])
+
+
 @thin(2)
 @pytest.mark.parametrize(("arguments", "told"), MISTAKES.values(), ids=MISTAKES.keys())
 def test_a_mistake_is_reported_in_one_line_and_leaves_no_folder(command, arguments, told):

@@ -32,7 +32,8 @@ def test_a_search_does_not_go_on_after_a_file_was_edited(command):
     write_model(5)
     outcome = command(*SEARCH, "hydra.sweeper.n_trials=2")
     assert outcome.status == 2
-    assert "iolaus: model.widths=[5], was [4]: was edited since outputs/S began" in outcome.err
+    why = "was edited, or changed by an update, since outputs/S began"
+    assert f"iolaus: model.widths=[5], was [4]: {why}" in outcome.err
     assert "finished" not in outcome.out  # no table
     assert len(outcome.runs) == 1
     write_model(4)

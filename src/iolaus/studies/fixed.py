@@ -14,7 +14,7 @@ from iolaus.files.atomic import read_json, write_json
 from iolaus.files.changes import common_values, find_changes, format_changes
 from iolaus.files.layout import HYDRA, TRIALS, short_hash
 
-HINT = "put it back, or choose another study=NAME"
+HINT = "give the values of before, or choose another study=NAME"
 
 
 class FixedValues(metaclass=Singleton):
@@ -51,7 +51,8 @@ def fix_values(folder: Path, command: Sequence[str], configs: Sequence[Mapping[s
     if not (before := read_json(file)):
         write_json(file, values)
     elif changes := find_changes(before, values):
-        raise ConfigError(f"{format_changes(changes)}: was edited since {folder} began; {HINT}")
+        why = f"was edited, or changed by an update, since {folder} began"
+        raise ConfigError(f"{format_changes(changes)}: {why}; {HINT}")
     fixed.accepted = True
 
 

@@ -15,6 +15,8 @@ from iolaus.errors import ConfigError, printable
 
 # The keys, beside `_target_`, whose value is a dotted path.
 FUNCTION_KEYS = ("dataset.initial", "augmentation.transform", "hydra.sweeper.custom_search_space")
+# Groups without which there is no run; of the others `none` is an option, or leaving them out means that.
+NEEDED = ("dataset", "model", "optimizer", "optimizer_groups", "scheduler", "loss", "trainer", "batch_size")
 DOTTED_PATH = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
@@ -53,6 +55,18 @@ class CommandLine(metaclass=Singleton):
         """Make the command's folder a place to import from, the last one: it takes no library's place."""
         if self.file_of(target) is not None and str(self.folder) not in sys.path:
             sys.path.append(str(self.folder))
+
+
+def check_left_out(arguments: Sequence[str]) -> None:
+    """Raise ConfigError for a group that is left out (~GROUP) though a run needs one of its options."""
+    words = [
+        (argument, argument[1:].partition("=")[0].partition("@")[0]) for argument in arguments if argument[:1] == "~"
+    ]
+    left_out = [(argument, group) for argument, group in words if group in NEEDED]
+    if left_out:
+        raise ConfigError(
+            *(f"{given}: a run needs an option of this group; give {key}=OPTION" for given, key in left_out)
+        )
 
 
 def check_folders(folders: Sequence[tuple[str, Path]]) -> None:
