@@ -69,7 +69,7 @@ def check_left_out(arguments: Sequence[str]) -> None:
         )
 
 
-def check_folders(folders: Sequence[tuple[str, Path]]) -> None:
+def check_hidden_files(folders: Sequence[tuple[str, Path]]) -> None:
     """Raise ConfigError for files of --config-dir or hydra.searchpath that others hide, which Hydra finds first.
 
     folders: (who has named it, as Hydra calls him, and the folder) in Hydra's order.

@@ -23,7 +23,7 @@ from omegaconf.resolvers import oc
 
 from iolaus.errors import ConfigError
 from iolaus.files.run_folder import RunFolder
-from iolaus.trust.command_line import CommandLine, check_folders, check_left_out
+from iolaus.trust.command_line import CommandLine, check_hidden_files, check_left_out
 from iolaus.trust.hydra_node import check_hydra_node, check_links, check_logging, plain, values_as_written
 from iolaus.trust.targets import is_allowed
 
@@ -42,7 +42,7 @@ def check_command(config: DictConfig | None) -> None:
     check_left_out(sys.argv[1:])
     check_hydra_node(config)
     sources = config.hydra.runtime.config_sources
-    check_folders([(source.provider, Path(source.path)) for source in sources if source.schema == "file"])
+    check_hidden_files([(source.provider, Path(source.path)) for source in sources if source.schema == "file"])
     sweeping = config.hydra.mode == RunMode.MULTIRUN
     folder = Path(config.hydra.sweep.dir if sweeping else config.hydra.run.dir).absolute()
     if sweeping:
