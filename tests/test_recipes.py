@@ -8,7 +8,7 @@ import shlex
 import shutil
 
 import pytest
-from conftest import ROOT, exhaustive
+from conftest import ROOT, TINY, exhaustive
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -187,6 +187,14 @@ def test_the_rate_of_cifar10_fast_goes_in_a_line_from_lr_to_0():
 def test_the_weights_of_the_fine_tuning_recipe_see_224_of_256_pixels():
     checked = check(composed("experiment=cifar100_resnet50_finetune")[0])
     assert pretrained_input(checked, 224)["crop_fraction"] == 224 / 256
+
+
+def test_a_recipe_that_is_a_study_says_so_of_a_single_run(command):
+    outcome = command("experiment=[digits_search,debug]")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err.count("the recipe is a study of optimizer.lr, optimizer.weight_decay, model.widths,") == 1
+    assert "add -m" in outcome.err
+    assert "add -m" not in command(*TINY).err
 
 
 def test_a_recipes_pruner_gives_way_to_the_command_lines():

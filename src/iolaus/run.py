@@ -29,7 +29,7 @@ from iolaus.machine.signals import defer_signals, pass_on, raise_stop, stop_on_s
 from iolaus.methods.stopping import NonFiniteLoss, best_epoch
 from iolaus.resume import find_result, how_to_continue, load_resumed, restore
 from iolaus.studies.fixed import FixedValues
-from iolaus.studies.job import Job, check_not_resumed
+from iolaus.studies.job import Job, check_not_resumed, tell_of_study
 from iolaus.studies.limits import Clock
 from iolaus.studies.told import Told
 from iolaus.studies.trial import Pruning, current_trial
@@ -95,6 +95,7 @@ def prepare_and_train(cfg: DictConfig, job: Job) -> float:
         config = check_composed(cfg)
         if not job.sweeping:  # a sweep has looked at all of its runs together
             refuse_unread([keys_without_effect(config, job.overrides)])
+            tell_of_study(job)
         with defer_signals():  # torch and the rest of what the run needs, not before the checks
             from iolaus.config.build import build_parts
             from iolaus.data.open import clear_source_cache

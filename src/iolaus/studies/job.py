@@ -1,5 +1,6 @@
 """One job as Hydra launches it: its folder, its place in a sweep, and the overrides that made its configuration."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from iolaus.trust.secrets import mask, mask_config
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
 
+log = logging.getLogger(__name__)
 EPOCHS = "trainer.epochs"  # the one key of what a run trains that a resumed run may get another value of
 
 
@@ -100,6 +102,12 @@ def take_job_config(composed: DictConfig) -> list[str]:
 def save_command(config: DictConfig, folder: Path) -> None:
     """Write a sweep's `multirun.yaml`, as Hydra's own sweeper does, without secrets."""
     write_text(folder / "multirun.yaml", OmegaConf.to_yaml(mask_config(config)))
+
+
+def tell_of_study(job: Job) -> None:
+    """Say in the log of a single run that its recipe is a study, which it is with -m."""
+    if keys := [str(key) for key in job.hydra.sweeper.get("params") or ()]:
+        log.warning("the recipe is a study of %s: add -m; without it this is a single run", ", ".join(keys))
 
 
 def check_not_resumed(config: DictConfig) -> None:
