@@ -110,12 +110,20 @@ def overhead(rounds: int) -> int:
                 assert start(folder, *given).wait() == 0, f"see {folder}/output"
                 history = json.loads((folder / where / "results.json").read_text())["history"]
                 steps[ranks] += [1000 / metrics["steps_per_second"] for metrics in history[1:]]
-        one, two = (statistics.median(steps[ranks]) for ranks in (1, 2))
-        print(f"{name}: {one:.2f} ms a step on one rank, {two:.2f} ms on two (median of {len(steps[1])} epochs each)")
-    begun = os.times().children_user
-    subprocess.run([sys.executable, "-c", "import torch; from iolaus import results, follow"], check=True,
-                   env={**os.environ, "PYTHONPATH": str(ROOT / "src")})  # fmt: skip
-    print(f"a follower is ready after {os.times().children_user - begun:.1f} s of processor time")
+        one, two = (
+            f"{statistics.median(steps[n]):.2f} ({statistics.mean(steps[n]):.2f} ± {statistics.stdev(steps[n]):.2f})"
+            for n in (1, 2)
+        )
+        print(f"{name}: {one} ms a step on one rank, {two} on two: median (mean ± std) of {len(steps[1])} epochs each")
+    ready = []
+    for _ in range(rounds):
+        begun = os.times()
+        subprocess.run([sys.executable, "-c", "import torch; from iolaus import results, follow"], check=True,
+                       env={**os.environ, "PYTHONPATH": str(ROOT / "src")})  # fmt: skip
+        ended = os.times()
+        ready.append(ended.children_user + ended.children_system - begun.children_user - begun.children_system)
+    spread = f"{statistics.mean(ready):.2f} ± {statistics.stdev(ready):.2f}"
+    print(f"a follower is ready after {spread} s of processor time (n = {rounds})")
     return 0
 
 

@@ -67,6 +67,9 @@ def test_a_job_ends_without_a_result_when_a_signal_has_ended_its_run_and_lets_ot
     for status in (130, 142, 143, 128 + signal.SIGUSR2):
         assert math.isnan(ending_in(SystemExit(status)))
     assert time.time() - Clock.instance().began < 60
+    assert math.isnan(ending_in(type("UncompletedJobError", (Exception,), {})()))  # out of time for the last time
+    with pytest.raises(ZeroDivisionError):
+        ending_in(ZeroDivisionError())
     for status in (1, 144, -1):  # 144 is what submitit's handler exits with to be started again
         with pytest.raises(SystemExit):
             ending_in(SystemExit(status))

@@ -128,6 +128,10 @@ def run_in_job(task_function: "TaskFunction", config: "DictConfig") -> object:
         raise
     except KeyboardInterrupt:
         return math.nan
+    except Exception as error:
+        if type(error).__name__ != "UncompletedJobError":  # of submitit's handler, which submits no more
+            raise
+        return math.nan
     except SystemExit as end:
         if not is_stop(end.code):
             raise
