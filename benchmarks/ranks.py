@@ -1,6 +1,7 @@
 """Two ranks on this machine's CPU: what they cost, and whether a run of theirs survives kill -9 again and again.
 
     python benchmarks/ranks.py overhead         # seconds per step of one rank and of two, and their start
+    python benchmarks/ranks.py alone            # a run without other ranks beside a loop that knows of none
     python benchmarks/ranks.py storm --kills 40 # rank 0, the other, or both are killed; the end must be the same
 
 The storm resumes one run after each kill and compares its end with that of a run that nobody has killed: the weights
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from collections import Counter
 from pathlib import Path
 
@@ -105,7 +107,7 @@ def overhead(rounds: int) -> int:
         steps: dict[int, list[float]] = {1: [], 2: []}
         for number in range(rounds):
             for ranks in (1, 2):
-                where = f"{model[0]}-{ranks}-{number}"
+                where = f"{model[0].partition('=')[2]}-{ranks}-{number}"
                 given = (*RUN, *model, "trainer.epochs=3", f"trainer.devices={ranks}", f"hydra.run.dir={where}")
                 assert start(folder, *given).wait() == 0, f"see {folder}/output"
                 history = json.loads((folder / where / "results.json").read_text())["history"]
@@ -127,16 +129,73 @@ def overhead(rounds: int) -> int:
     return 0
 
 
+# What the loop asks its group in each step, and what stands there where there is none.
+WITHOUT_GROUP = {
+    "group.count_images(len(images), min(batch_size, len(data) - stats.steps * batch_size))": "len(images)",
+    "(group.world == 1 and progress.wants_loss())": "progress.wants_loss()",
+    "seed_of(seed, group.rank, STEP) if group.rank else seed": "seed",
+    "group.copies(count)": "1",
+    "        group.reduce_gradients(now=done == len(images))\n": "",
+    "if len(images) < count * copies:": "if False:",
+    "group.undo_mean(loss)": "loss",
+    "hits / copies if copies > 1 else hits": "hits",
+}
+
+
+def alone(rounds: int) -> int:
+    """Processor time of the loop in one process over that of a loop without a group; they take turns of 200 steps."""
+    from ours import iolaus_parts
+
+    from iolaus import follow, loop
+    from iolaus.learner import LoopState
+    from iolaus.machine.monitor import Monitor
+    from iolaus.machine.ranks import ALONE
+    from iolaus.show.progress import NullProgress
+    from iolaus.show.trackers import TrackerList
+
+    torch.set_num_threads(1)
+    source = Path(loop.__file__).read_text()
+    for asked, plain in WITHOUT_GROUP.items():
+        assert source.count(asked) == 1, asked
+        source = source.replace(asked, plain)
+    bare = sys.modules["bare"] = types.ModuleType("bare")
+    exec(compile(source, "bare", "exec"), bare.__dict__)
+    received: list[int] = []
+    ways = {
+        "with": (loop, lambda: follow.ask_ranks(ALONE, received)),
+        "without": (bare, lambda: received[0] if received else 0),
+    }
+    parts = iolaus_parts([*RUN, "trainer.epochs=100000", "trainer.devices=1", "dataset.train_count=4000", "dataset.validation=0.2"])
+    learner, state = parts.learner, LoopState()
+    observers = loop.Observers(TrackerList([]), NullProgress(), Monitor(learner.device, 0, lambda: 0))
+    ratios = []
+    for number in range(rounds + 1):
+        seconds = {}
+        for name in sorted(ways, reverse=number % 2 == 1):
+            way, interrupted = ways[name]
+            begun = time.process_time()
+            way.train_epoch(learner, parts.data.train, 16, state, observers, interrupted)
+            seconds[name] = (time.process_time() - begun) / state.stats.steps
+            state.epoch, state.stats = state.epoch + 1, type(state.stats)()
+        if number:  # the first is for warming up
+            ratios.append(seconds["with"] / seconds["without"])
+    spread = f"{statistics.mean(ratios):.3f} ± {statistics.stdev(ratios):.3f}, median {statistics.median(ratios):.3f}"
+    print(f"alone: {spread} of a loop without a group, {1000 * seconds['without']:.2f} ms a step (n = {rounds})")
+    return 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("overhead", "storm"))
+    parser.add_argument("what", choices=("overhead", "alone", "storm"))
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--epochs", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
-    sys.exit(storm(options.kills, options.epochs) if options.what == "storm" else overhead(options.rounds))
+    if options.what == "storm":
+        sys.exit(storm(options.kills, options.epochs))
+    sys.exit({"overhead": overhead, "alone": alone}[options.what](options.rounds))
 
 
 if __name__ == "__main__":

@@ -44,6 +44,37 @@ def pretend(monkeypatch, ids):
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: types.SimpleNamespace(uuid=ids[index]))
 
 
+MACHINE = ["0f9a", "1c3b", "2d7e"]  # a driver's GPUs, in its order
+
+
+def shown(visible):
+    """What CUDA shows of the machine by CUDA_VISIBLE_DEVICES, in torch's order: of several slices the first alone."""
+    names = visible.split(",")
+    if names[0].startswith("MIG-"):
+        return names[:1]
+    by_uuid = {name: uuid for uuid in MACHINE for name in (f"GPU-{uuid}", f"GPU-{uuid[:2]}")}
+    return [by_uuid.get(name) or MACHINE[int(name)] for name in names]
+
+
+@pytest.mark.parametrize(
+    ("visible", "chosen"),
+    [
+        (("0,1,2", "2,1,0", "0,1,2"), ("0f9a", "2d7e", "1c3b")),  # numbers, in another order
+        (("1", "GPU-1c3b,GPU-0f", "1,0"), ("1c3b", "0f9a", "1c3b")),  # UUIDs, shortened; the third has to share
+        (("MIG-5a,MIG-6b", "MIG-6b", "2"), ("MIG-5a", "MIG-6b", "2d7e")),
+    ],
+)
+def test_a_gpu_is_the_same_by_number_by_uuid_and_by_slice(monkeypatch, tmp_path, visible, chosen):
+    monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
+    with contextlib.ExitStack() as others:
+        for value, uuid in zip(visible, chosen, strict=True):  # each as a process of its own
+            monkeypatch.setattr(gpus, "_ours", [])
+            monkeypatch.setattr(gpus, "_claimed", others)
+            pretend(monkeypatch, shown(value))
+            monkeypatch.setattr(others, "close", lambda: None, raising=False)
+            assert [shown(value)[index] for index in gpus.claim_gpus(1)] == [uuid]
+
+
 def train_long(folder, pipe):
     """A process that asks for a device, and has it until it ends."""
     with pytest.MonkeyPatch.context() as monkeypatch:
