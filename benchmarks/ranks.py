@@ -165,7 +165,8 @@ def alone(rounds: int) -> int:
         "with": (loop, lambda: follow.ask_ranks(ALONE, received)),
         "without": (bare, lambda: received[0] if received else 0),
     }
-    parts = iolaus_parts([*RUN, "trainer.epochs=100000", "trainer.devices=1", "dataset.train_count=4000", "dataset.validation=0.2"])
+    steps = ("dataset.train_count=4000", "dataset.validation=0.2", "trainer.epochs=100000")
+    parts = iolaus_parts([*RUN, *steps, "trainer.devices=1"])
     learner, state = parts.learner, LoopState()
     observers = loop.Observers(TrackerList([]), NullProgress(), Monitor(learner.device, 0, lambda: 0))
     ratios = []
