@@ -20,6 +20,16 @@ def require(ok: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name}={value}: must be {allowed}")
 
 
+def require_folder(name: str, value: str) -> None:
+    """Raise ValueError for an empty name of a folder, which is not the current one."""
+    require(bool(value.strip()), name, value, "a folder; . is the current one")
+
+
+def require_fraction(name: str, value: float) -> None:
+    """Raise ValueError for a share that leaves nothing, on either side."""
+    require(0 < value < 1, name, value, "between 0 and 1")
+
+
 def objectives_of(objective: str | Sequence[str]) -> list[str]:
     """The key `objective` as a list: one metric, or those of a search of several."""
     return [objective] if isinstance(objective, str) else list(objective)
@@ -176,8 +186,8 @@ class DatasetSettings:
             require(inside, "fold", "null" if self.fold is None else self.fold, several)
             default, instead = self.validation == DatasetSettings.validation, "left out with dataset.folds"
             require(default, "validation", self.validation, f"{instead}: the fold is the validation set")
-        named = self.cache_dir is None or bool(self.cache_dir.strip())
-        require(named, "cache_dir", self.cache_dir, "a folder, or null; . is the current one")
+        if self.cache_dir is not None:
+            require_folder("cache_dir", self.cache_dir)
         require(self.image_size is None or self.image_size >= 1, "image_size", self.image_size, "1 or more")
         part = self.crop_fraction is None or 0 < self.crop_fraction <= 1
         require(part, "crop_fraction", self.crop_fraction, "above 0, up to 1, or null")

@@ -72,6 +72,7 @@ def test_columns_of_any_name_can_be_named(tmp_path):
 
 
 MISTAKES = {
+    "no root": (["file,label", "0.png,a"], {"root": " "}, "root= : must be a folder; . is the current one"),
     "nothing": (None, {}, "file=a.csv: No such file"),
     "one column": (["path", "00.png"], {}, "two columns or more"),
     "unknown column": (["path,label", "00.png,a"], {"label_column": "lable"},

@@ -11,7 +11,7 @@ from iolaus.data.make_source import make_source, split_of
 from iolaus.data.split import Source, Split
 from iolaus.data.stratify import stratify
 from iolaus.errors import nearest, printable
-from iolaus.settings import require
+from iolaus.settings import require_folder, require_fraction
 
 # the usual names of columns, in lower case; the first one that the file has is taken
 PATH_COLUMNS = (
@@ -49,7 +49,9 @@ def csv_file(
     same. Rows without a label, as of a competition's test set, are left out and told. Raises ValueError.
     """
     table = Path(file)
-    require(0 < test_fraction < 1, "test_fraction", test_fraction, "between 0 and 1")
+    require_fraction("test_fraction", test_fraction)
+    if root is not None:
+        require_folder("root", root)
     rows, columns = read_rows(table)
     path_key = find_column("path_column", path_column, PATH_COLUMNS, columns)
     label_key = find_column("label_column", label_column, LABEL_COLUMNS, columns)

@@ -13,7 +13,7 @@ from iolaus.data.listing import known_formats
 from iolaus.data.make_source import split_of
 from iolaus.data.split import Source, Split
 from iolaus.errors import nearest, printable
-from iolaus.settings import require
+from iolaus.settings import require, require_fraction
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,7 +44,7 @@ def from_huggingface(
     joined by a plus. Without test images val is the test set, and without both a stratified `test_fraction` of train.
     Images without a label are left out and told. Raises ValueError.
     """
-    require(0 < test_fraction < 1, "test_fraction", test_fraction, "between 0 and 1")
+    require_fraction("test_fraction", test_fraction)
     require(bool(name.strip()), "name", name.strip(), "a folder, a file, or OWNER/NAME of the hub")
     if importlib.util.find_spec("datasets") is None:
         raise ValueError("needs the library datasets: pip install 'iolaus[huggingface]'")

@@ -26,7 +26,7 @@ from iolaus.data.stratify import stratify
 from iolaus.data.torchvision_splits import BY_FLAG, check_name, read_official
 from iolaus.data.trusted import UNCHECKED_DATASETS
 from iolaus.errors import nearest
-from iolaus.settings import require
+from iolaus.settings import require, require_folder, require_fraction
 
 DOWNLOAD_TIMEOUT_SECONDS = 30.0
 LAYOUTS = {
@@ -97,8 +97,8 @@ def from_torchvision(
     """
     from torchvision import datasets
 
-    require(bool(root.strip()), "root", root, "a folder; . is the current one")
-    require(0 < test_fraction < 1, "test_fraction", test_fraction, "between 0 and 1")
+    require_folder("root", root)
+    require_fraction("test_fraction", test_fraction)
     reader = getattr(datasets, name, None)
     if name in UNCHECKED_DATASETS:
         raise ValueError(f"name={name}: reads files that can run code")
@@ -161,11 +161,11 @@ def image_folder(
     name, as torchvision's, or natural (2 before 10). min_per_class: classes with fewer training images are left out.
     Raises ValueError with what was seen where the folders can't be understood.
     """
-    require(bool(root.strip()), "root", root, "a folder; . is the current one")
+    require_folder("root", root)
     base = Path(root)
     if not base.is_dir():
         raise ValueError(f"root={base.absolute()}: no such folder; it should hold train/ and test/, or class folders")
-    require(0 < test_fraction < 1, "test_fraction", test_fraction, "between 0 and 1")
+    require_fraction("test_fraction", test_fraction)
     require(min_per_class is None or min_per_class >= 1, "min_per_class", min_per_class, "1 or more, or null")
     try:
         return read_folder(base, test_fraction, class_order == "natural", min_per_class or 1)
