@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -14,7 +14,7 @@ from iolaus.files.changes import to_dotted_keys
 from iolaus.files.run_folder import OUTPUTS
 from iolaus.files.study_url import sqlite_path
 from iolaus.trust.command_line import CommandLine
-from iolaus.trust.secrets import hide_secrets, is_secret_text
+from iolaus.trust.secrets import hide_secrets, is_secret_text, secret_values
 from iolaus.trust.targets import is_allowed, nodes_in
 
 FOLDERS = "iolaus.studies.folders.Folders"
@@ -144,6 +144,11 @@ def check_folders(config: DictConfig) -> Iterator[str]:
             name = select_text(config, key)
             if name is not None and is_secret_text(name):
                 yield f"{key}={name}: a folder is not named by a variable that looks secret"
+        names = {key: select_text(config, key) for key in ("hydra.run.dir", "hydra.sweep.dir", "study")}
+    given = {PurePath(name).name: key for key, name in names.items() if name}  # the study's, where it names the folder
+    for variable, secret in secret_values().items():
+        if secret in given:
+            yield f"{given[secret]}: is the value of {variable}, a variable that looks secret; give another name"
 
 
 def select_text(config: DictConfig, key: str) -> str | None:

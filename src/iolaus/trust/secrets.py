@@ -52,9 +52,14 @@ def mask_config(config: DictConfig) -> DictConfig:
     return config if masked == plain else OmegaConf.create(cast("dict[str, object]", masked))
 
 
+def secret_values() -> dict[str, str]:
+    """The values of variables that look secret, by name, without those too short to be one."""
+    return {n: value for n, value in os.environ.items() if len(value) >= SHORTEST_SECRET and looks_secret(n)}
+
+
 def mask(value: object) -> object:
     """A copy of plain containers in which a secret variable's value is its name again, and a URL has no password."""
-    secrets = {n: secret for n, secret in os.environ.items() if len(secret) >= SHORTEST_SECRET and looks_secret(n)}
+    secrets = secret_values()
 
     def mask_within(value: object) -> object:
         if isinstance(value, dict):
