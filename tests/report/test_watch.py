@@ -55,6 +55,11 @@ def test_of_a_loss_the_lowest_is_the_best(tmp_path):
     assert lines == [["*", "b", "0.2500"], ["a", "0.5000", "50.00"]]
 
 
+def test_the_best_of_repeated_runs_is_called_a_single_run(tmp_path):
+    _, better = (make_run(tmp_path / str(seed), [f"seed={seed}"], 0.5 + seed / 10) for seed in (0, 1))
+    assert closing(tmp_path, pipe())[-1] == f"Best single run: {better}"
+
+
 def test_several_objectives_have_a_column_each(tmp_path):
     objectives = [{"name": "val/accuracy", "value": 0.5}, {"name": "parameters", "value": 288170}]
     make_run(tmp_path / "0", ["seed=0"], 0.5, objectives=objectives)

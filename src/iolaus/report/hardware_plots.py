@@ -56,6 +56,8 @@ def draw_bars(study: Study, places: Sequence[Configuration], names: Sequence[str
     styles = choose_styles(study, places)
 
     def draw(*axes_of: "Axes") -> None:
+        from matplotlib.ticker import MaxNLocator
+
         for axes, (name, label, unit) in zip(axes_of, panels, strict=True):
             for row, place in enumerate(places):
                 mean, std = mean_std([value / unit for value in place.values(name)])
@@ -76,6 +78,7 @@ def draw_bars(study: Study, places: Sequence[Configuration], names: Sequence[str
             axes.grid(axis="y", visible=False)
             axes.spines["left"].set_visible(False)
             axes.set_xlim(0, axes.get_xlim()[1] * 1.16)
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=6, prune="upper"))  # whose number the edge would cut
             axes.set_xlabel(label)
 
     size = (FULL, 1.2 + 0.42 * len(places))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from iolaus.command import can_redraw
 from iolaus.files.layout import FAILED, FINISHED
 from iolaus.report.configurations import longest_minutes
-from iolaus.report.runs import MOST_ROWS, RUNNING, Run, Study, format_counts, read_study, short_names
+from iolaus.report.runs import MOST_ROWS, REPEATS, RUNNING, Run, Study, format_counts, read_study, short_names
 from iolaus.show.numbers import MISSING, format_metric, metric_of, shorten_number, time_metric
 from iolaus.show.tables import clean_text, measure_table, new_table, print_line, print_table
 
@@ -117,7 +117,8 @@ def print_study(study: Study, console: "Console | None" = None) -> None:
     if len(failed) > MOST_ERRORS:
         print_line(console, f"and {len(failed) - MOST_ERRORS} more failed")
     if (best := best_run(study)) is not None:
-        print_line(console, f"Best: {best.folder}")
+        is_repeated = any(key in study.varied for key in REPEATS)  # the report ranks their means
+        print_line(console, f"{'Best single run' if is_repeated else 'Best'}: {best.folder}")
 
 
 def format_settings(study: Study, run: Run) -> str:

@@ -145,10 +145,10 @@ def check_folders(config: DictConfig) -> Iterator[str]:
             if name is not None and is_secret_text(name):
                 yield f"{key}={name}: a folder is not named by a variable that looks secret"
         names = {key: select_text(config, key) for key in ("hydra.run.dir", "hydra.sweep.dir", "study")}
-    given = {PurePath(name).name: key for key, name in names.items() if name}  # the study's, where it names the folder
+    chosen = {PurePath(name).name: key for key, name in names.items() if name}  # the study's, where it names the folder
     for variable, secret in secret_values().items():
-        if secret in given:
-            yield f"{given[secret]}: is the value of {variable}, a variable that looks secret; give another name"
+        if secret in chosen:
+            yield f"{chosen[secret]}: is the value of {variable}, a variable that looks secret; give another name"
 
 
 def select_text(config: DictConfig, key: str) -> str | None:

@@ -58,7 +58,7 @@ def draw_tile(axes: "Axes", evaluation: "Evaluation", shape: ImageShape, row: in
     probability = float(evaluation.ranking.probs[row, 0])
     predicted, true = (evaluation.classes[int(of[row])] for of in (evaluation.preds, evaluation.targets))
     texts = (
-        (f"{shorten_name(predicted, 19)} {100 * probability:.0f} %", COLOURS[1], 8.5, 23),
+        (f"taken for {shorten_name(predicted, 12)}, {100 * probability:.0f} %", COLOURS[1], 8.5, 23),
         (f"is {shorten_name(true, 22)}", INK, 8.5, 12),
         (shorten_name(Path(evaluation.name(place)).name, 30), MUTED, 6.5, 3),
     )
