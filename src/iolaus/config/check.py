@@ -5,7 +5,7 @@ with ranges (settings.py).
 """
 
 import difflib
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -74,14 +74,18 @@ class RunConfig:
 
 
 def check(
-    config: Mapping[str, Any], copies: Set[str] = frozenset(), shown: Mapping[str, Any] | None = None
+    config: Mapping[str, Any],
+    copies: Set[str] = frozenset(),
+    shown: Mapping[str, Any] | None = None,
+    known: dict[str, tuple[object, dict[str, Any]]] | None = None,
 ) -> RunConfig:
     """Check a whole configuration (plain containers). Raises ConfigError with every problem that it has.
 
     copies: keys whose values stand elsewhere too (interpolations): a mistake is told where it was made. shown: the
-    configuration without the values of secret variables (secrets.py), where it has any.
+    configuration without the values of secret variables (secrets.py), where it has any. known: for one configuration
+    after the other: a group that is the same object as in the one before is not read again.
     """
-    shown = config if shown is None else shown
+    shown, known = config if shown is None else shown, {} if known is None else known
     if missing := [key for key in REQUIRED if not isinstance(config.get(key), Mapping)]:
         raise ConfigError(*(f"{key}: missing; the configuration has no such group" for key in missing))
     problems: list[str] = []
@@ -89,26 +93,20 @@ def check(
     at_top = {key: value for key, value in config.items() if not isinstance(value, Mapping)}
     parts["launch"] = read_settings("", Launch, at_top, problems)
     problems += check_groups(config)
-    for key, schema in LAUNCHER_SETTINGS.items():
-        own, node = split_settings(config[key], schema)
-        parts[key] = read_settings(key, schema, own, problems)
-        filled = AUTO_FILLED if key == "scheduler" else frozenset()
-        parts[f"{key}_node"] = read_node(key, node, problems, INJECTED.get(key, frozenset()), filled)
-    parts["optimizer_node"] = read_node("optimizer", config["optimizer"], problems, INJECTED["optimizer"])
-    parts["optimizer_groups"] = read_own_node("optimizer_groups", OptimizerGroups, config, problems)
-    parts["trainer"] = read_own_node("trainer", Trainer, config, problems)
-    augmentation = {**(config.get("augmentation") or {})}
-    transform = augmentation.pop("transform", None)
-    optional = {"augmentation": augmentation, "early_stopping": config.get("early_stopping")}
-    for key, value in optional.items():
-        given = INJECTED.get(key, frozenset())
-        parts[f"{key}_node"] = read_node(key, value, problems, given) if value else None
-    parts["initial"] = read_function("dataset.initial", config["dataset"].get("initial"), problems)
-    parts["transform"] = read_function("augmentation.transform", transform, problems)
-    for name in [name for name, node in (config.get("tracker") or {}).items() if not isinstance(node, Mapping)]:
-        problems.append(
-            f"tracker.{name}={config['tracker'][name]}: must be a tracker with a _target_; none: tracker=none"
-        )
+    for part, (key, read) in READERS.items():
+        values = config.get(key)
+        if part not in known or known[part][0] is not values:
+            found: list[str] = []
+            made = read(key, values, found)
+            problems += found
+            parts |= made
+            if not found:
+                known[part] = values, made
+        else:
+            parts |= known[part][1]
+    trackers = config.get("tracker") or {}
+    for name in [name for name, node in trackers.items() if not isinstance(node, Mapping)]:
+        problems.append(f"tracker.{name}={trackers[name]}: must be a tracker with a _target_; none: tracker=none")
     parts["tracker_nodes"] = {
         name: read_node(f"tracker.{name}", node, problems, INJECTED["tracker"])
         for name, node in trackers_of(config, shown).items()
@@ -116,6 +114,25 @@ def check(
     if problems:
         raise ConfigError(*([p for p in problems if p.split("=")[0] not in copies] or problems), complete=True)
     return RunConfig(**parts)
+
+
+def read_launcher_group(key: str, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The settings and the node of a group that holds both."""
+    own, node = split_settings(values, LAUNCHER_SETTINGS[key])
+    settings = read_settings(key, LAUNCHER_SETTINGS[key], own, problems)
+    filled = AUTO_FILLED if key == "scheduler" else frozenset()
+    return {key: settings, f"{key}_node": read_node(key, node, problems, INJECTED.get(key, frozenset()), filled)}
+
+
+def read_group(key: str, values: Mapping[str, Any] | None, problems: list[str]) -> dict[str, Any]:
+    """The node of a group that holds its target's arguments alone; None where there is none."""
+    given = {name: value for name, value in (values or {}).items() if (key, name) != ("augmentation", "transform")}
+    return {f"{key}_node": read_node(key, given, problems, INJECTED.get(key, frozenset())) if given else None}
+
+
+def read_function_of(name: str) -> Callable[[str, Any, list[str]], dict[str, Any]]:
+    """A reader of a key of a group that names a function of the user's."""
+    return lambda key, values, problems: {name: read_function(f"{key}.{name}", (values or {}).get(name), problems)}
 
 
 def trackers_of(config: Mapping[str, Any], shown: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,14 +159,28 @@ def read_settings(key: str, schema: type[Settings], values: Mapping[str, Any], p
     return None if found else schema(**values)
 
 
-def read_own_node(key: str, schema: type[Settings], config: Mapping[str, Any], problems: list[str]) -> Settings | None:
+def read_own_node(key: str, values: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     """A group that can only be our own dataclass; its `_target_` says so to the reader of the file."""
-    values = {name: value for name, value in config[key].items() if name != "_target_"}
+    schema = {"trainer": Trainer, "optimizer_groups": OptimizerGroups}[key]
     ours = f"{schema.__module__}.{schema.__qualname__}"
-    if config[key].get("_target_", ours) != ours:
-        problems.append(f"{key}._target_={config[key]['_target_']}: must be {ours}")
-        return None
-    return read_settings(key, schema, values, problems)
+    if values.get("_target_", ours) != ours:
+        problems.append(f"{key}._target_={values['_target_']}: must be {ours}")
+        return {key: None}
+    given = {name: value for name, value in values.items() if name != "_target_"}
+    return {key: read_settings(key, schema, given, problems)}
+
+
+# part -> (the group that it is read from, what reads it into fields of RunConfig)
+READERS: dict[str, tuple[str, Callable[[str, Any, list[str]], dict[str, Any]]]] = {
+    **{key: (key, read_launcher_group) for key in LAUNCHER_SETTINGS},
+    "optimizer": ("optimizer", read_group),
+    "optimizer_groups": ("optimizer_groups", read_own_node),
+    "trainer": ("trainer", read_own_node),
+    "augmentation": ("augmentation", read_group),
+    "early_stopping": ("early_stopping", read_group),
+    "initial": ("dataset", read_function_of("initial")),
+    "transform": ("augmentation", read_function_of("transform")),
+}
 
 
 def check_groups(config: Mapping[str, Any]) -> list[str]:
@@ -167,13 +198,23 @@ def check_groups(config: Mapping[str, Any]) -> list[str]:
     return [f"{key}: no such group; {nearest(key, GROUPS)}" for key in wrong]
 
 
-def check_composed(config: DictConfig) -> RunConfig:
-    """Check a composed configuration of Hydra's (without its own node). Raises ConfigError."""
-    with hide_secrets() as secrets:
-        shown = resolve_all(config)
-    plain = resolve_all(config) if secrets else shown
+def check_composed(
+    config: DictConfig,
+    resolved: dict[str, Any] | None = None,
+    known: dict[str, tuple[object, dict[str, Any]]] | None = None,
+) -> RunConfig:
+    """Check a composed configuration of Hydra's (without its own node). Raises ConfigError.
+
+    resolved: the same as plain containers, where that is known and no secret variable is in it. known: as for `check`.
+    """
+    if resolved is None:
+        with hide_secrets() as secrets:
+            shown = resolve_all(config)
+        plain = resolve_all(config) if secrets else shown
+    else:
+        plain = shown = resolved
     try:
-        return check(plain, shown=shown)
+        return check(plain, shown=shown, known=known)
     except ConfigError:
         return check(plain, find_interpolations(config), shown)  # raises: of copies, the original is named
 

@@ -34,9 +34,14 @@ def as_text(config: DictConfig) -> dict[str, Any]:
     return to_dotted_keys(plain)
 
 
-def check_same_run(folder: RunFolder, config: DictConfig) -> None:
-    """Raise ConfigError where the folder holds a run of another configuration, which is not written over."""
-    if folder.is_run() and (changes := find_changes(as_text(folder.saved_config()), as_text(config))):
+def check_same_run(folder: RunFolder, config: DictConfig, text: Mapping[str, Any] | None = None) -> None:
+    """Raise ConfigError where the folder holds a run of another configuration, which is not written over.
+
+    text: the configuration as as_text gives it, where that is known.
+    """
+    if not folder.is_run():
+        return
+    if changes := find_changes(as_text(folder.saved_config()), as_text(config) if text is None else text):
         hint = "choose another study=NAME, or remove that folder"
         given = f"study={study}: " if (study := config.get("study")) else ""
         raise ConfigError(f"{given}{folder} holds a run of another configuration ({format_changes(changes)}); {hint}")

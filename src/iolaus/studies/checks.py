@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from iolaus.command import can_redraw
 from iolaus.config.check import check_composed
@@ -16,7 +16,7 @@ from iolaus.config.mistakes import FOREIGN
 from iolaus.errors import ConfigError, printable
 from iolaus.files.run_folder import RunFolder
 from iolaus.studies.compose import JobLoader
-from iolaus.trust.hydra_node import check_folders
+from iolaus.trust.folder_names import FolderNames, find_folder_problems
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,6 +37,7 @@ class JobChecks:
         self.problems, self.complete = dict[str, None](), True
         self.unread: list[dict[str, str]] = []
         self.folders = set[Path]()
+        self.known: dict[str, tuple[object, dict[str, Any]]] = {}  # as for check()
 
     @contextlib.contextmanager
     def collect(self) -> Iterator[None]:
@@ -54,21 +55,24 @@ class JobChecks:
         except FOREIGN as error:
             raise ConfigError(*explain(error)) from error
 
-    def place(self, composed: "DictConfig") -> RunFolder:
+    def place(self, folders: FolderNames) -> RunFolder:
         """The folder of a job's run. Raises ConfigError where it lies outside the study's; one for two is a problem."""
-        if problems := [*check_folders(composed)]:
+        if problems := [*find_folder_problems(folders)]:
             raise ConfigError(*problems)
-        subdir = str(composed.hydra.sweep.subdir)
-        folder = RunFolder(Path(composed.hydra.sweep.dir) / subdir)
+        subdir = str(folders.given["hydra.sweep.subdir"])
+        folder = RunFolder(Path(str(folders.given["hydra.sweep.dir"])) / subdir)
         if folder.path in self.folders:  # not raised: what else is wrong with the job is told, too
             of_two = f"two runs of this sweep would have the folder {printable(subdir)}"
             self.problems[f"hydra.sweep.subdir: {of_two}; give each value once"] = None
         self.folders.add(folder.path)
         return folder
 
-    def check(self, composed: "DictConfig", overrides: list[str]) -> "RunConfig":
-        """Check what take_job_config made of a composed configuration. Raises ConfigError."""
-        config = check_composed(composed)
+    def check(self, composed: "DictConfig", overrides: list[str], plain: dict[str, Any] | None = None) -> "RunConfig":
+        """Check what take_job_config made of a composed configuration. Raises ConfigError.
+
+        plain: the same, where it is resolved already.
+        """
+        config = check_composed(composed, plain, self.known)
         self.unread.append(keys_without_effect(config, overrides))
         return config
 

@@ -107,6 +107,18 @@ def read_times_as_text() -> None:
     setattr(omegaconf, "get_yaml_loader", get_loader)  # noqa: B010
 
 
+def parse_references_once() -> None:
+    """Let OmegaConf parse each text with a `${…}` once, and not each time that its value is asked for.
+
+    Private: `parse` in OmegaConf 2.4's module `base`. Nothing changes the trees that it returns.
+    """
+    from omegaconf import base
+
+    original = getattr(base, "parse")  # noqa: B009  (imported there from a module of the grammar)
+    if not hasattr(original, "__wrapped__"):
+        setattr(base, "parse", functools.lru_cache(1000)(original))  # noqa: B010
+
+
 def serialise_pool_starts() -> None:
     """Let one thread at a time ask joblib for its pool.
 

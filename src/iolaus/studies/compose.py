@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from iolaus.files.layout import folder_name
 from iolaus.studies.compat import apply_values
 
 
@@ -34,14 +35,8 @@ class JobLoader:
 
     def load_sweep_config(self, master_config: DictConfig, sweep_overrides: Sequence[str]) -> DictConfig:
         """The configuration of the job with these overrides; master_config: that of the sweep."""
-
-        def is_value(key: str) -> bool:  # not an option of a group, nor a node of another kind
-            if "." in key or key not in master_config:
-                return "." in key
-            return OmegaConf.is_interpolation(master_config, key) or not OmegaConf.is_config(master_config.get(key))
-
         parsed = [parse_once(text) for text in sweep_overrides]
-        values = [o for o in parsed if not o.is_hydra_override() and is_value(o.key_or_group)]
+        values = [o for o in parsed if not o.is_hydra_override() and is_value(master_config, o.key_or_group)]
         options = tuple(str(o.input_line) for o in parsed if o not in values)
         if options not in self.composed:
             self.composed[options] = pickle.dumps(self.loader.load_sweep_config(master_config, list(options)))
@@ -56,11 +51,30 @@ class JobLoader:
         return replace(context, config_loader=cast("ConfigLoader", self))
 
 
+def is_value(config: DictConfig, key: str) -> bool:
+    """Whether an override of this key sets a value: it is not an option of a group, nor a node of another kind."""
+    if "." in key or key not in config:
+        return "." in key
+    return OmegaConf.is_interpolation(config, key) or not OmegaConf.is_config(config.get(key))
+
+
 @functools.lru_cache(10_000)
 def parse_once(text: str) -> Override:
     """One override; the jobs of a grid have most of theirs in common."""
     (override,) = OverridesParser.create().parse_overrides([text])
     return override
+
+
+def plainly_unnamed(hydra: DictConfig, overrides: Sequence[str]) -> list[str] | None:
+    """The keys that a run's name leaves out, by Hydra's own node; None where it is not the overrides as they are."""
+    way: Any = OmegaConf.to_container(hydra.job.config.override_dirname, resolve=True)
+    usual = (way["kv_sep"], way["item_sep"]) == ("=", ",") and not any("${" in line for line in overrides)
+    return way["exclude_keys"] if usual else None
+
+
+def name_job(overrides: Sequence[str], unnamed: Sequence[str]) -> str:
+    """The folder of a sweep's run: the overrides of its task but those of the keys that are not named."""
+    return folder_name(",".join(sorted(o for o in overrides if parse_once(o).key_or_group not in unnamed)))
 
 
 @contextmanager

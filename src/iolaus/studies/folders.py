@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -29,7 +29,7 @@ from iolaus.files.locks import record_host
 from iolaus.files.run_folder import OUTPUTS, RunFolder, claim_folder, find_unfinished, remove_empty
 from iolaus.methods.stopping import mode_of
 from iolaus.settings import objectives_of
-from iolaus.studies.compose import parse_once
+from iolaus.studies.compose import name_job, plainly_unnamed
 from iolaus.studies.fixed import FixedValues
 from iolaus.studies.job import read_as_text, take_job_config, to_overrides
 from iolaus.studies.launchers import is_slurm
@@ -200,11 +200,11 @@ def name_run(*, _root_: DictConfig, _parent_: DictConfig, _node_: Any) -> str:
 
     It is `${folder_name:${hydra_override_dirname:}}`, which parses a job's overrides anew each time, ten times a run.
     """
-    hydra = OmegaConf.select(_root_, "hydra", default=None) or HydraConfig.get()
-    way, lines = hydra.job.config.override_dirname, read_as_text(cast("DictConfig", hydra.overrides), "task")
-    if (way.kv_sep, way.item_sep) != ("=", ",") or any("${" in line for line in lines):
+    hydra: Any = OmegaConf.select(_root_, "hydra", default=None) or HydraConfig.get()
+    lines = read_as_text(hydra.overrides, "task")
+    if (unnamed := plainly_unnamed(hydra, lines)) is None:
         return folder_name(hydra_override_dirname(_root_=_root_, _parent_=_parent_, _node_=_node_))
-    return folder_name(",".join(sorted(o for o in lines if parse_once(o).key_or_group not in way.exclude_keys)))
+    return name_job(lines, unnamed)
 
 
 OmegaConf.register_resolver("folder_name", folder_name, replace=True)

@@ -13,26 +13,27 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.sweeper import Sweeper
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from iolaus.config.check import read_settings
 from iolaus.config.mistakes import end_rehearsal
-from iolaus.config.unchanged import as_text, check_same_run
+from iolaus.config.unchanged import check_same_run
 from iolaus.errors import ConfigError, RunFailed
 from iolaus.files.layout import FINISHED, HYDRA
 from iolaus.files.leftovers import remove_leftovers
 from iolaus.files.run_folder import RunFolder, make_folder
 from iolaus.studies.checks import JobChecks, number_jobs
-from iolaus.studies.compat import allow_numbered_options, job_error, read_times_as_text
+from iolaus.studies.compat import allow_numbered_options, job_error, parse_references_once, read_times_as_text
 from iolaus.studies.compose import JobLoader, unwatched_memory
 from iolaus.studies.fixed import check_sweeper, fix_values
 from iolaus.studies.grid_settings import GridSettings
-from iolaus.studies.job import check_not_resumed, read_as_text, save_command, take_job_config, to_overrides
+from iolaus.studies.job import check_not_resumed, read_as_text, save_command, to_overrides
 from iolaus.studies.launchers import is_slurm, make_launcher
 from iolaus.studies.limits import Clock, end_when_over
 from iolaus.studies.several import configure_threads, limit_of_command, runs_at_once
 from iolaus.studies.threads import is_cut_off, is_job_loss, work_in_threads
 from iolaus.studies.told import Told
+from iolaus.studies.variants import Variants
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -112,21 +113,19 @@ class GridSweeper(Sweeper):
     def _check_jobs(self, jobs: list[list[str]]) -> dict[int, list[str]]:
         """Return the jobs that are not finished, by their numbers. All are checked: each mistake is told now."""
         checks = JobChecks(self.loader, self.config)
+        variants = Variants(checks)
         to_run = dict[int, list[str]]()
         check_sweeper(self.folder, is_search=False)
         for number, job in number_jobs(jobs):
             with checks.collect():
-                composed = checks.compose(job)
-                with open_dict(composed):
-                    composed.hydra.job.num = number
-                folder = checks.place(composed)
-                overrides = take_job_config(composed)
-                self.composed.append(as_text(composed))
-                check_not_resumed(composed)
-                check_same_run(folder, composed)
+                composed = variants.compose(number, job)
+                folder = checks.place(composed.folders)
+                self.composed.append(composed.text)
+                check_not_resumed(composed.config)
+                check_same_run(folder, composed.config, composed.text)
                 if folder.status() != FINISHED:
                     to_run[number], self.run_folders[number] = job, folder
-                    checks.check(composed, overrides)
+                    checks.check(composed.config, composed.overrides, composed.plain)
         checks.refuse()
         return to_run
 
@@ -237,3 +236,4 @@ def combine(overrides: "Iterable[Override]") -> list[list[str]]:
 
 allow_numbered_options()  # Hydra imports this file at every start
 read_times_as_text()
+parse_references_once()

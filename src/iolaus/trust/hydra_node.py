@@ -3,18 +3,17 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from iolaus.errors import ConfigError
 from iolaus.files.changes import to_dotted_keys
 from iolaus.files.run_folder import OUTPUTS
 from iolaus.files.study_url import sqlite_path
 from iolaus.trust.command_line import CommandLine
-from iolaus.trust.secrets import hide_secrets, is_secret_text, secret_values
+from iolaus.trust.folder_names import check_folders, is_inside, select_text
 from iolaus.trust.targets import is_allowed, nodes_in
 
 FOLDERS = "iolaus.studies.folders.Folders"
@@ -125,44 +124,6 @@ def is_harmless(value: object) -> bool:
         word = PLAIN_WORD.fullmatch(value) is not None
         return word or (re.fullmatch(r"[\w./:=%@,+-]+", value) is not None and is_inside(value, OUTPUTS))
     return not value or isinstance(value, bool | int | float)
-
-
-def check_folders(config: DictConfig) -> Iterator[str]:
-    """Problems of the folders that Hydra makes: below outputs/, or where the command itself says."""
-    typed, study = CommandLine.instance().gives, plain(config, "study")
-    for key in ("hydra.run.dir", "hydra.sweep.dir"):
-        folder = str(OmegaConf.select(config, key))
-        if not typed(key) and not is_inside(folder, OUTPUTS):
-            given = f"study={study}" if study is not None and key == "hydra.sweep.dir" else f"{key}={folder}"
-            yield f"{given}: leaves {OUTPUTS}/; to write elsewhere, give {key}=FOLDER on the command line"
-    for key in ("hydra.sweep.subdir", "hydra.output_subdir"):
-        name = select_text(config, key)
-        if name is not None and not is_inside(name, Path()):
-            yield f"{key}={name}: must be a folder within the run's"
-    with hide_secrets():
-        for key in ("hydra.run.dir", "hydra.sweep.dir", "hydra.sweep.subdir", "study"):
-            name = select_text(config, key)
-            if name is not None and is_secret_text(name):
-                yield f"{key}={name}: a folder is not named by a variable that looks secret"
-        names = {key: select_text(config, key) for key in ("hydra.run.dir", "hydra.sweep.dir", "study")}
-    chosen = {PurePath(name).name: key for key, name in names.items() if name}  # the study's, where it names the folder
-    for variable, secret in secret_values().items():
-        if secret in chosen:
-            yield f"{chosen[secret]}: is the value of {variable}, a variable that looks secret; give another name"
-
-
-def select_text(config: DictConfig, key: str) -> str | None:
-    """A value as text; None where it is null, or is made of what only a job knows (its number)."""
-    try:
-        value = OmegaConf.select(config, key, throw_on_missing=False)
-    except OmegaConfBaseException:
-        return None
-    return None if value is None else str(value)
-
-
-def is_inside(folder: str, base: Path) -> bool:
-    """Whether a path, as it is written, lies within another or is it."""
-    return Path(os.path.abspath(folder)).is_relative_to(base.absolute())
 
 
 def check_variables(config: DictConfig) -> Iterator[str]:

@@ -82,7 +82,7 @@ def read_model_config(config: Mapping[str, Any]) -> ModelConfig:
     own, node = split_settings(config["model"], LAUNCHER_SETTINGS["model"])
     read_settings("model", LAUNCHER_SETTINGS["model"], own, problems)
     model_node = read_node("model", node, problems, INJECTED["model"])
-    trainer = read_own_node("trainer", Trainer, config, problems)
+    trainer = read_own_node("trainer", config["trainer"], problems)["trainer"]
     initial = read_function("dataset.initial", config["dataset"].get("initial"), problems)
     if problems or model_node is None or trainer is None:
         raise ConfigError(*problems)
