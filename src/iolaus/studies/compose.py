@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -16,6 +16,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from iolaus.files.layout import folder_name
 from iolaus.studies.compat import apply_values
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
 
 
 class JobLoader:
@@ -65,9 +68,11 @@ def parse_once(text: str) -> Override:
     return override
 
 
-def plainly_unnamed(hydra: DictConfig, overrides: Sequence[str]) -> list[str] | None:
+def plainly_unnamed(hydra: "DictConfig | HydraConf", overrides: Sequence[str]) -> list[str] | None:
     """The keys that a run's name leaves out, by Hydra's own node; None where it is not the overrides as they are."""
-    way: Any = OmegaConf.to_container(hydra.job.config.override_dirname, resolve=True)
+    way = cast(
+        "dict[str, Any]", OmegaConf.to_container(cast("DictConfig", hydra.job.config.override_dirname), resolve=True)
+    )
     usual = (way["kv_sep"], way["item_sep"]) == ("=", ",") and not any("${" in line for line in overrides)
     return way["exclude_keys"] if usual else None
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -200,8 +200,8 @@ def name_run(*, _root_: DictConfig, _parent_: DictConfig, _node_: Any) -> str:
 
     It is `${folder_name:${hydra_override_dirname:}}`, which parses a job's overrides anew each time, ten times a run.
     """
-    hydra: Any = OmegaConf.select(_root_, "hydra", default=None) or HydraConfig.get()
-    lines = read_as_text(hydra.overrides, "task")
+    hydra = OmegaConf.select(_root_, "hydra", default=None) or HydraConfig.get()
+    lines = read_as_text(cast("DictConfig", hydra.overrides), "task")
     if (unnamed := plainly_unnamed(hydra, lines)) is None:
         return folder_name(hydra_override_dirname(_root_=_root_, _parent_=_parent_, _node_=_node_))
     return name_job(lines, unnamed)

@@ -1,23 +1,26 @@
 """Single values of a configuration: where they are, what refers to them, and plain containers with others in place."""
 
+import copy
 import functools
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 # References that depend on the task's other keys and on the environment alone; Hydra's own node is not theirs.
 PURE = re.compile(r"\$\{(\.*[A-Za-z_][\w.]*\}|oc\.env:|oc\.decode:|now:)")
-KEYS = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+NAMED = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+Containers = dict[Any, Any] | list[Any]  # plain ones
+Plain = TypeVar("Plain", dict[str, Any], list[Any])
 
 
 @dataclass(frozen=True)
 class Place:
     """A value of a configuration: the node that holds it, and the names that lead to it from the top."""
 
-    parent: Any
+    parent: "DictConfig | ListConfig"
     path: tuple[Any, ...]
 
     def value(self) -> object:
@@ -36,7 +39,7 @@ def overlap(keys: Sequence[str]) -> bool:
 def find_place(config: "DictConfig", key: str) -> Place | None:
     """The place of a single value; None where a reference or a list leads to it, or something else is there."""
     *above, name = path = tuple(key.split("."))
-    node: Any = config
+    node = config
     for inner in above:
         if not OmegaConf.is_dict(node) or inner not in node or OmegaConf.is_interpolation(node, inner):
             return None
@@ -46,7 +49,7 @@ def find_place(config: "DictConfig", key: str) -> Place | None:
     return None if name not in node or OmegaConf.is_config(node[name]) else Place(node, path)
 
 
-def find_references(node: Any, text: Any, path: tuple[Any, ...] = ()) -> Iterator[Place]:
+def find_references(node: DictConfig | ListConfig, text: Containers, path: tuple[Any, ...] = ()) -> Iterator[Place]:
     """The places of all `${…}` in a node. text: the node as plain containers, with its `${…}` as written."""
     for name, inner in text.items() if isinstance(text, dict) else enumerate(text):
         if OmegaConf.is_interpolation(node, name):
@@ -55,7 +58,7 @@ def find_references(node: Any, text: Any, path: tuple[Any, ...] = ()) -> Iterato
             yield from find_references(node[name], inner, (*path, name))
 
 
-def value_at(plain: Any, path: Sequence[Any]) -> object:
+def value_at(plain: Containers, path: Sequence[Any]) -> object:
     """What lies at a path of plain containers."""
     return functools.reduce(lambda inner, name: inner[name], path, plain)
 
@@ -65,13 +68,13 @@ def is_pure(text: object) -> bool:
     return "hydra" not in str(text) and str(text).count("${") == len(PURE.findall(str(text)))
 
 
-def is_constant(whole: Any, key: str, varied: Collection[str]) -> bool:
+def is_constant(whole: Containers, key: str, varied: Collection[str]) -> bool:
     """Whether the value of a key is the same whatever the varied ones are: the time is the command's own.
 
     whole: a configuration as plain containers, with its `${…}` as written.
     """
     text = str(value_at(whole, key.split(".")))
-    others = KEYS.findall(text)
+    others = NAMED.findall(text)
     known = text.count("${") == text.count("${now:") + len(others)
     return (
         known
@@ -80,13 +83,13 @@ def is_constant(whole: Any, key: str, varied: Collection[str]) -> bool:
     )
 
 
-def replace_value(plain: Any, path: Sequence[Any], value: object) -> Any:
+def replace_value(plain: Plain, path: Sequence[Any], value: object) -> Plain:
     """Plain containers with another value at a path; all that it does not lie in are the same objects, unchanged."""
     name, *below = path
-    before = plain[name]
+    before = cast("dict[Any, Any]", plain)[name]
     value = replace_value(before, below, value) if below else value
     if value is before or (not below and not isinstance(value, dict | list) and repr(value) == repr(before)):
         return plain
-    copy = dict(plain) if isinstance(plain, dict) else list(plain)
-    copy[name] = value
-    return copy
+    made = copy.copy(plain)
+    cast("dict[Any, Any]", made)[name] = value
+    return made

@@ -6,6 +6,7 @@ groups, lists, keys that are added or deleted, values that are references themse
 """
 
 import functools
+import pickle
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from iolaus.studies.leaves import (
     value_at,
 )
 from iolaus.trust.folder_names import FOLDER_KEYS, FolderNames, read_folders
+from iolaus.trust.hydra_node import values_as_written
 from iolaus.trust.secrets import hide_secrets
 
 if TYPE_CHECKING:
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 
 SUBDIR = "hydra.sweep.subdir"
 OF_JOB = ("hydra.job", "hydra.overrides")  # what Hydra's node says of one job
-KEY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ class Variants:
             return False
         plain = value is None or isinstance(value, bool | int | float)
         plain = plain or (isinstance(value, str) and "${" not in value and "???" not in value)
-        return plain and KEY.fullmatch(key) is not None and is_value(self.checks.config, key)
+        return plain and DOTTED.fullmatch(key) is not None and is_value(self.checks.config, key)
 
     def _learn(self, job: "list[Override]", lines: list[str]) -> Variant | None:
         """A variant that holds its first job; None where one job of this kind does not lead to the others."""
@@ -157,15 +159,16 @@ class Variants:
         # what take_job_config changes, and values whose order counts
         if any(o.is_hydra_override() for o in job) or any(k.endswith("_target_") for k in keys) or overlap(keys):
             return None
-        config, task = self.checks.compose(lines), self.checks.compose(lines)
+        config = self.checks.compose(lines)
+        task: DictConfig = pickle.loads(pickle.dumps(config))
         take_job_config(task)
-        written: Any = OmegaConf.to_container(task, resolve=False)
+        written = values_as_written(task)
         references = [*find_references(config, written)]
         singles = [o.key_or_group for o, line in zip(job, lines, strict=True) if self.is_single(line)]
         places = {key: place for key in singles if (place := find_place(config, key)) is not None}
         if len(places) < len(singles) or not all(is_pure(value_at(written, place.path)) for place in references):
             return None
-        whole: Any = OmegaConf.to_container(config, resolve=False)
+        whole = values_as_written(config)
         changing = [key for key in FOLDER_KEYS if not is_constant(whole, key, [*places, *OF_JOB])]
         with hide_secrets() as secrets:
             plain = resolve_all(task)
