@@ -8,6 +8,7 @@ with data, augmentation and log; a method is nothing but overrides of `python tr
 
 import argparse
 import contextlib
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -34,19 +35,26 @@ METHODS: dict[str, list[str]] = {
     "mixup, cutmix": ["augmentation=mixup_cutmix"],
     "deterministic": ["trainer.deterministic=true"],
     "hardware every second": [],  # five times as often as by default
+    "losses read 100 times less often": ["trainer.log_every=1000"],
+}
+ON_A_GPU = {
+    "without CUDA graphs": ["trainer.cuda_graphs=false"],
+    "without CUDA graphs, SAM": ["trainer.cuda_graphs=false", "trainer.sam_rho=0.05"],
+    "torch.compile": ["trainer.compile=true"],
+    "torch.compile, reduce-overhead": ["trainer.compile=reduce-overhead"],
 }
 
 
-def overrides_of(name: str, model: str, device: str) -> list[str]:
+def overrides_of(name: str, model: str, device: str, batch_size: int) -> list[str]:
     """The arguments of a method; an optimizer of its own takes the place of the benchmarks' SGD."""
-    methods = METHODS[name]
-    base = ours.overrides_of(model, 10_000, 128, device)
+    methods = {**METHODS, **ON_A_GPU}[name]
+    base = ours.overrides_of(model, 10_000, batch_size, device)
     if any(o.startswith("optimizer=") for o in methods):
         base = [o for o in base if not o.startswith("optimizer")]
     return [*base, *methods]
 
 
-def build(name: str, model: str, device: str, folder: Path) -> dict[str, Any]:
+def build(name: str, model: str, device: str, batch_size: int, folder: Path) -> dict[str, Any]:
     """A method, warm, and the memory that its first steps took at most, in MiB; None where torch does not count it."""
     import torch
 
@@ -54,13 +62,14 @@ def build(name: str, model: str, device: str, folder: Path) -> dict[str, Any]:
 
     cuda = torch.cuda.is_available() and device != "cpu"
     before = torch.cuda.memory_allocated() if cuda else 0
-    parts = ours.iolaus_parts(overrides_of(name, model, device))
+    parts = ours.iolaus_parts(overrides_of(name, model, device, batch_size))
     made = {"parts": parts, "state": LoopState()}
     made["tracker"] = ours.open_tracker(replace(parts.config, tracker_nodes={}), folder)
     if cuda:
         torch.cuda.reset_peak_memory_stats()
     ours.measure_training(made["parts"], made["state"], made["tracker"], 0)
     made["memory"] = (torch.cuda.max_memory_allocated() - before) / 2**20 if cuda else None
+    print(f"{name}: ready", file=sys.stderr, flush=True)  # on a GPU all of them take minutes
     return made
 
 
@@ -83,12 +92,18 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="as trainer.device (auto)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement (3)")
     parser.add_argument("--repeats", type=int, default=5, help="turns (5)")
-    parser.add_argument("--only", default=",".join(METHODS), help="names, commas between; plain is always there")
+    parser.add_argument("--batch-size", type=int, default=128, help="images a step (128)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of the methods; plain is always there")
     options = parser.parse_args()
-    wanted = {name for name in METHODS if name in options.only}
-    names = [name for name in METHODS if name in wanted or name == "plain"]
+    from iolaus.machine.hardware import device_name, pick_device
+
+    known = [*METHODS, *(ON_A_GPU if pick_device(options.device).type == "cuda" else ())]
+    if unknown := set(options.only or ()) - set(known):
+        parser.error(f"--only: {', '.join(sorted(unknown))}: allowed: {', '.join(known)}")
+    names = [name for name in known if name in (options.only or known) or name == "plain"]
     with tempfile.TemporaryDirectory() as folder:
-        made = {name: build(name, options.model, options.device, Path(folder) / name) for name in names}
+        given = options.model, options.device, options.batch_size
+        made = {name: build(name, *given, Path(folder) / str(i)) for i, name in enumerate(names)}
         samples: report.Samples = {name: [] for name in names}
         for _ in range(options.repeats):
             for name in names:
@@ -100,9 +115,8 @@ def main() -> None:
         rows.append([name, f"{report.spread(samples[name])['median']:,.0f}", of_plain,
                      f"{memory:,.0f}" if memory else "-"])  # fmt: skip
     learner = made["plain"]["parts"].learner
-    from iolaus.machine.hardware import device_name
-
-    print(f"{options.model}, {learner.precision}, {device_name(learner.device)}, n = {options.repeats}\n")
+    where = f"batch {options.batch_size}, {learner.precision}, {device_name(learner.device)}"
+    print(f"{options.model}, {where}, n = {options.repeats}\n")
     print(report.table(["method", "images/s", "over plain (median, least to most)", "peak MiB"], rows, markdown=True))
 
 

@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from iolaus import loop
 from iolaus.augment.pipeline import Augmentation
+from iolaus.data.resident import Resident
 from iolaus.machine.late import LateNumber
 from iolaus.methods.ema import ModelEma
 from iolaus.methods.muon import Muon
@@ -61,15 +62,20 @@ def small_cnn() -> nn.Sequential:
     return nn.Sequential(*block, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.1), nn.Linear(8, 2))
 
 
-def steps_of(kind: str, precision: str, device: torch.device, **settings) -> Iterator[None]:
-    """Steps of an epoch, one at each `next`, as train_epoch takes them where nothing is logged."""
+def learner_of(kind: str, precision: str, device: torch.device, **settings) -> tuple[loop.Learner, Resident]:
+    """A learner of a case, and data for 30 steps of 16 images."""
     ema_decay, augmentation = settings.pop("ema_decay", None), settings.pop("augmentation", Augmentation())
     learner = make_learner(precision, device, model=small_cnn(), **settings)
     learner.optimizer = OPTIMIZERS[kind](learner.model.parameters())
     scheduler = torch.optim.lr_scheduler.ExponentialLR(stand_in(learner.optimizer), 0.99)
     learner.schedule = Schedule(scheduler, learner.optimizer, "step")
     learner.ema = ModelEma(learner.model, ema_decay) if ema_decay else None
-    data, state = make_data(16 * 30, device, augmentation).train, loop.LoopState()
+    return learner, make_data(16 * 30, device, augmentation).train
+
+
+def take_steps(learner: loop.Learner, data: Resident) -> Iterator[None]:
+    """Steps of an epoch, one at each `next`, as train_epoch takes them where nothing is logged."""
+    state = loop.LoopState()
     for images, targets in data.batches(16, 0, train=True):
         loss, correct, norm = loop.train_step(learner, images, targets, state.step, want_norm=False)
         state.stats.add(learner.mean_over_images(loss, 16), correct, 16, norm)
@@ -95,7 +101,7 @@ class OnItsWay(LateNumber):
 @pytest.mark.parametrize(("kind", "settings"), CASES.values(), ids=CASES.keys())
 def test_a_step_reads_no_number(kind, settings, monkeypatch):
     monkeypatch.setattr("iolaus.methods.skipping.LateNumber", OnItsWay)
-    steps = steps_of(kind, "bf16", CPU, **settings)
+    steps = take_steps(*learner_of(kind, "bf16", CPU, **settings))
     next(steps)  # the first makes the optimizer's state
     with Reads() as reads:
         for _ in range(5):
@@ -107,7 +113,7 @@ def test_a_step_reads_no_number(kind, settings, monkeypatch):
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 @pytest.mark.parametrize(("kind", "settings"), CASES.values(), ids=CASES.keys())
 def test_twenty_steps_on_a_gpu_wait_for_nothing(kind, settings, precision):
-    steps = steps_of(kind, precision, torch.device("cuda"), **settings)
+    steps = take_steps(*learner_of(kind, precision, torch.device("cuda"), **settings))
     for _ in range(5):  # libraries begin, pinned memory is made, the optimizer's state
         next(steps)
     torch.cuda.set_sync_debug_mode("error")

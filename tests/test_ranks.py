@@ -46,6 +46,7 @@ CASES = {
         "scheduler=plateau", "scheduler.patience=0", "early_stopping=patience", "early_stopping.patience=1",
         "trainer.epochs=8", "optimizer=sgd", "optimizer.lr=0.5",
     ),
+    "checkpoints within an epoch": ("optimizer=sgd", "scheduler=cosine", "trainer.checkpoint_every=1e-9"),
     "streaming, mixed": ("dataset.residency=streaming", "dataset.num_workers=1", "augmentation=mixup"),
 }  # fmt: skip
 TIMES = ("seconds", "images_per_second", "steps_per_second", "hardware/")

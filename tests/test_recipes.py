@@ -3,9 +3,11 @@
 import functools
 import itertools
 import json
+import math
 import re
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT, TINY, exhaustive
@@ -13,10 +15,12 @@ from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from torch import nn
 
 from iolaus.config.build import build_optimizer, build_schedule
 from iolaus.config.build_data import pretrained_input
 from iolaus.config.check import check
+from iolaus.preview.rates import planned_rates
 
 RECIPES = sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))
 # What a dataset is replaced by: noise of as many classes, pixels (of photographs fewer) and channels.
@@ -182,6 +186,41 @@ def test_the_rate_of_cifar10_fast_goes_in_a_line_from_lr_to_0():
     assert (muon[0], muon[200], shifts[200], whitening[75]) == (0.24, 0.0, 0.0, 0.0)
     decays = [group["lr"] * group["weight_decay"] for group in build_optimizer(checked, model).param_groups]
     assert decays == pytest.approx([0.0] + 3 * [2e-6 * 2000])
+
+
+COUNT = 45_000  # CIFAR-100's, a tenth held out
+
+
+@pytest.mark.parametrize(
+    ("recipe", "rate", "steps"),
+    [
+        (["cifar100_sweep8", "scheduler=step"], lambda epoch: 0.1 * 0.1 ** (int(epoch) // 50), 200 * (COUNT // 128)),
+        (["cifar100_resnet50_tricks"], lambda epoch: 0.1 * 0.1 ** (int(epoch) // 50), 200 * (COUNT // 64)),
+        (
+            ["cifar100_resnet50_pretrained"],
+            lambda epoch: 0.01 * (1 + math.cos(math.pi * epoch / 10)) / 2,
+            10 * (COUNT // 64),
+        ),
+        (
+            ["cifar100_resnest26d_sam"],
+            lambda epoch: 0.1 * (1 + math.cos(math.pi * epoch / 100)) / 2,
+            100 * (COUNT // 128),
+        ),
+        (["cifar100_resnet50_finetune"], lambda epoch: 0.01, 100 * (COUNT // 64)),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_the_rate_of_a_recipe_follows_the_curve_that_it_speaks_of(recipe, rate, steps):
+    """The plateau's stays, since nothing is measured here."""
+    checked = check(composed(f"experiment={recipe[0]}", *recipe[1:])[0])
+    model = nn.Sequential(*(nn.Linear(1, 1) for _ in range(4)))
+    optimizer = build_optimizer(checked, model)
+    schedule = build_schedule(checked, optimizer, COUNT)
+    learner = SimpleNamespace(settings=checked.trainer, schedule=schedule, optimizer=optimizer)
+    planned = planned_rates(learner, COUNT)
+    assert len(planned) == steps
+    expected = [schedule.factors[0] * rate(epoch - 1) for epoch, _ in planned]
+    assert [lr for _, lr in planned] == pytest.approx(expected, abs=1e-9)
 
 
 def test_the_weights_of_the_fine_tuning_recipe_see_224_of_256_pixels():

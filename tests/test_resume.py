@@ -13,6 +13,7 @@ import torch
 from conftest import TINY, thin
 
 from iolaus import loop
+from iolaus.files import checkpoint
 from iolaus.files.locks import is_locked
 
 CASES = {
@@ -127,8 +128,6 @@ def test_a_run_that_was_killed_three_times_equals_the_uninterrupted_one(command,
 
 def test_checkpoints_written_beside_the_training_are_those_of_any_run_and_a_killed_one_goes_on(command, monkeypatch):
     """As on a GPU. A kill finds the log an epoch ahead of the checkpoint that the thread has written."""
-    from iolaus.files import checkpoint
-
     arguments = (*BASE, "trainer.epochs=4", "trainer.ema_decay=0.5")
     assert command(*arguments, "hydra.run.dir=outputs/whole").status == 0
     inline, save, saves = checkpoint.Writer, checkpoint.save, []
@@ -139,7 +138,7 @@ def test_checkpoints_written_beside_the_training_are_those_of_any_run_and_a_kill
         save(path, state)
         saves.append(path.name)
 
-    monkeypatch.setattr(checkpoint, "Writer", lambda beside: inline(True))
+    monkeypatch.setattr(checkpoint, "Writer", lambda beside, every: inline(True, every))
     with monkeypatch.context() as patched:
         patched.setattr(checkpoint, "save", save_and_kill)
         with pytest.raises(Killed):
@@ -201,6 +200,41 @@ def test_a_run_whose_minutes_are_over_ends_after_its_step_and_the_rest_has_minut
     assert done.status == 0, done.err
     assert len(steps) == 9  # none was taken twice
     assert_same_checkpoints(Path("outputs/cut"), Path("outputs/whole"))
+
+
+def test_checkpoints_within_an_epoch_change_nothing_and_a_kill_there_loses_no_more_than_a_step(command, monkeypatch):
+    arguments = (*BASE, *CASES["SAM, EMA, micro-batches, warm-up"], "trainer.epochs=3")
+    command(*arguments, "trainer.checkpoint_every=null", "hydra.run.dir=outputs/whole")
+    train_step, steps = loop.train_step, []
+
+    def killed_step(*args, **kwargs):
+        steps.append(args[3])
+        if len(steps) == 7:  # in the middle of an epoch of four
+            raise Killed
+        return train_step(*args, **kwargs)
+
+    monkeypatch.setattr(loop, "train_step", killed_step)
+    with pytest.raises(Killed):
+        command(*arguments, "trainer.checkpoint_every=1e-9", "hydra.run.dir=outputs/cut")
+    done = command("resume=last")
+    assert done.status == 0, done.err
+    assert steps[6] == steps[7] == 6  # the one that was killed, and no other, was taken twice
+    assert reproducible_results(Path("outputs/cut")) == reproducible_results(Path("outputs/whole"))
+    assert_same_checkpoints(Path("outputs/cut"), Path("outputs/whole"))
+
+
+def test_a_checkpoint_is_due_when_its_seconds_have_passed_since_the_last(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    writer, never = checkpoint.Writer(False, 600.0), checkpoint.Writer(False, None)
+    for now, due in ((1599.0, False), (1600.0, True), (1700.0, True)):  # noqa: B007
+        assert writer.is_due() is due
+    with writer:
+        writer.write({tmp_path / "last.pt": {}})
+        assert not writer.is_due()
+        now = 2300.0
+        assert writer.is_due()
+    assert not never.is_due()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")

@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,7 +27,7 @@ from iolaus.errors import ConfigError
 from iolaus.machine import followers
 from iolaus.machine.crew import LOOK_SECONDS, is_lost_peer
 from iolaus.machine.parent import end_with
-from iolaus.machine.signals import ALARM, WARNINGS
+from iolaus.machine.signals import ALARM, PAUSE, WARNINGS
 from iolaus.machine.waiting import spin_briefly
 from iolaus.methods.stopping import NonFiniteLoss
 from iolaus.trust.command_line import CommandLine
@@ -67,12 +67,17 @@ def take_rank() -> Iterator[None]:
         followers.end_followers()
 
 
-def ask_ranks(group: "Alone", received: list[int], end: float = math.inf) -> int:
-    """The signal that any rank has received; 0 for none. end: the time of the clock that counts as a signal, too."""
+def ask_ranks(
+    group: "Alone", received: list[int], end: float = math.inf, is_due: Callable[[], bool] = lambda: False
+) -> int:
+    """The signal that any rank has received; PAUSE where a checkpoint is due, 0 for none.
+
+    end: the time of the clock that counts as a signal, too.
+    """
     if not received and time.time() >= end:
         log.warning("trainer.max_minutes: ending after this step, with a checkpoint")
         received.append(ALARM)
-    return group.agree(received[0] if received else 0)
+    return group.agree(received[0] if received else PAUSE if is_due() else 0)
 
 
 def follow() -> NoReturn:

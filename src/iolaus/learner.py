@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from iolaus.machine.cuda_graphs import HowToLaunch, launch_each
 from iolaus.machine.ranks import ALONE, Alone, running_statistics
 from iolaus.methods.ema import ModelEma
 from iolaus.methods.fused import lay_out_moments
 from iolaus.methods.losses import LossFn, MeanOverImages, is_sum
 from iolaus.methods.schedules import Schedule
+from iolaus.methods.stopping import NonFiniteLoss
 from iolaus.settings import Trainer
 
 Metrics = dict[str, float]
@@ -27,8 +29,8 @@ class Learner:
     """The model and everything that a step needs besides the batch.
 
     precision: fp32, bf16 or fp16; dtype: autocast's, None for fp32. seed: the run's. frozen: modules without a trained
-    parameter, which stay in evaluation mode. group: the processes that share the run. forward: the model as training
-    calls it.
+    parameter, which stay in evaluation mode. group: the processes that share the run. launch: how a pass over a batch
+    comes to the device. forward: the model as training calls it.
     """
 
     model: nn.Module
@@ -44,6 +46,7 @@ class Learner:
     frozen: Sequence[nn.Module] = ()
     ema: ModelEma | None = None
     group: Alone = ALONE
+    launch: HowToLaunch = launch_each
 
     def __post_init__(self) -> None:
         self.forward = self.model
@@ -191,3 +194,24 @@ class LoopState:
 def decode_history(saved: Sequence[str | Metrics]) -> list[Metrics]:
     """The history of a checkpoint; those of earlier versions hold the metrics themselves."""
     return [json.loads(metrics) if isinstance(metrics, str) else metrics for metrics in saved]
+
+
+def check_finite(learner: Learner, state: LoopState, last: int) -> float:
+    """The newest loss as a number. Raises NonFiniteLoss if one of the `last` new losses is not finite.
+
+    Under fp16 and SAM single overflows are part of the method, since their steps are skipped: ten in a row raise.
+    """
+    sam_rho = learner.settings.sam_rho
+    run_length = 10 if learner.scaler.is_enabled() or sam_rho else 1
+    losses = state.stats.new_losses
+    newest = losses[-max(last, run_length) :]
+    values = learner.group.total(torch.stack(newest)).tolist() if newest else [0.0]
+    for i in range(len(values) - run_length + 1):
+        if not any(map(math.isfinite, values[i : i + run_length])):
+            step, lr = state.step - len(values) + i + 1, learner.optimizer.param_groups[0]["lr"]
+            raise NonFiniteLoss(
+                f"the training loss is {values[i]} in epoch {state.epoch + 1}, step {step} (lr {lr:g}, "
+                f"{learner.precision}); try a lower optimizer.lr, trainer.grad_clip_norm=1 or trainer.precision=fp32"
+                + (f", or a trainer.sam_rho below {sam_rho:g}" if sam_rho else "")
+            )
+    return values[-1]

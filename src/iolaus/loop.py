@@ -4,7 +4,7 @@ Nothing here draws from a random state that has to be saved: data order and augm
 `(seed, epoch)`, dropout and the like of `(seed, step)`. So a run is its `Learner`'s state dicts and its `LoopState`.
 """
 
-import math
+import functools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from iolaus.augment.mix import Targets, count_correct
-from iolaus.learner import EpochStats, Learner, LoopState, Metrics
+from iolaus.learner import EpochStats, Learner, LoopState, Metrics, check_finite
 from iolaus.machine.monitor import Monitor, epoch_means
+from iolaus.machine.signals import PAUSE
 from iolaus.methods.metrics import ClassCounts
 from iolaus.methods.sam import perturb_weights
 from iolaus.methods.schedules import lr_scale, part_bounds, steps_at
 from iolaus.methods.skipping import step_or_skip
-from iolaus.methods.stopping import NonFiniteLoss, best_epoch
+from iolaus.methods.stopping import best_epoch
 from iolaus.seeds import STEP, seed_device, seed_of
 from iolaus.show.batch import show_batch
 from iolaus.show.epoch_log import log_epoch
@@ -57,12 +58,13 @@ def train(
     """Train from where `state` stands to the last epoch, or to an early stop, or to an interruption.
 
     objective: the metric that picks the best epoch. should_stop: a rule over the history. interrupted: the signal after
-    which the run has to end with the step at hand, or 0. save: called after each epoch, and within one that is
-    interrupted. Returns the signal that has ended it, or 0. Raises NonFiniteLoss.
+    which the run has to end with the step at hand, PAUSE if it is to be saved there and to go on, or 0. save: called
+    after each epoch, and within one that is interrupted. Returns the signal that has ended it, or 0. Raises
+    NonFiniteLoss.
     """
     settings, progress, group = learner.settings, observers.progress, learner.group
     while state.epoch < settings.epochs and not group.broadcast(should_stop(state.history)):
-        if number := interrupted():
+        if (number := interrupted()) > PAUSE:
             return number
         batch_size, steps = steps_at(
             state.epoch, len(data.train), settings.batch_size, settings.batch_size_schedule, settings.drop_last
@@ -71,10 +73,12 @@ def train(
         learner.schedule.scale = lr_scale(batch_size, initial, settings.scale_lr_with_batch)
 
         progress.start_epoch(state.epoch, steps, state.stats.steps)
-        number = train_epoch(learner, data.train, batch_size, state, observers, interrupted)
-        if state.stats.steps < steps:
-            save()
-            return number
+        while state.stats.steps < steps:
+            number = train_epoch(learner, data.train, batch_size, state, observers, interrupted)
+            if state.stats.steps < steps:
+                save()
+                if number > PAUSE:
+                    return number
 
         stats, lrs = state.stats, [group["lr"] for group in learner.optimizer.param_groups]  # of the epoch's last step
         val, val_losses = evaluate(learner, data.val, settings.eval_batch_size)
@@ -109,7 +113,7 @@ def train_epoch(
 ) -> int:
     """Take the steps of an epoch that are left, or those up to an interruption; `state` gets what they measured.
 
-    Returns the signal that has interrupted it, or 0.
+    Returns what has interrupted it, or 0.
     """
     learner.model.train()
     for module in learner.frozen:  # a frozen BatchNorm keeps its statistics, too
@@ -172,16 +176,22 @@ def train_step(
 def backward(
     learner: Learner, images: Tensor, targets: Targets, step: int, count: int | None = None
 ) -> tuple[Tensor, Tensor]:
+    """Seed what a step draws, and add the gradient of a batch's loss to the parameters' .grad (see add_gradient)."""
+    # SAM's second pass drops the same activations as the first; each rank drops its own
+    seed, rank = seed_of(learner.seed, step, STEP), learner.group.rank
+    seed_device(seed_of(seed, rank, STEP) if rank else seed, learner.device)
+    run = functools.partial(add_gradient, learner, count=count or len(images))
+    return learner.launch(run, images, targets)
+
+
+def add_gradient(learner: Learner, images: Tensor, targets: Targets, count: int) -> tuple[Tensor, Tensor]:
     """Add the gradient of a batch's loss to the parameters' .grad. Returns the loss and the number of correct ones.
 
     A batch of more than `micro_batch_size` images goes through the model in parts, whose gradients add up to its own,
-    as those of several ranks do. count: see train_step.
+    as those of several ranks do. count: see train_step. Reads no number from the device: a CUDA graph may replay it.
     """
     group, micro_batch_size = learner.group, learner.settings.micro_batch_size or len(images)
-    # SAM's second pass drops the same activations as the first; each rank drops its own
-    seed = seed_of(learner.seed, step, STEP)
-    seed_device(seed_of(seed, group.rank, STEP) if group.rank else seed, learner.device)
-    count, losses, correct, done = count or len(images), [], [], 0
+    losses, correct, done = [], [], 0
     copies = group.copies(count)
     for part, part_targets in split(images, targets, micro_batch_size):
         done += len(part)
@@ -226,24 +236,3 @@ def evaluate(
     loss_sum, hits = sum(loss * count for loss, _, count in rows), sum(correct for _, correct, _ in rows)
     means = {"loss": loss_sum / images_seen, "accuracy": hits / images_seen}
     return means | counts.metrics(learner.group), [loss for loss, _, _ in rows]
-
-
-def check_finite(learner: Learner, state: LoopState, last: int) -> float:
-    """The newest loss as a number. Raises NonFiniteLoss if one of the `last` new losses is not finite.
-
-    Under fp16 and SAM single overflows are part of the method, since their steps are skipped: ten in a row raise.
-    """
-    sam_rho = learner.settings.sam_rho
-    run_length = 10 if learner.scaler.is_enabled() or sam_rho else 1
-    losses = state.stats.new_losses
-    newest = losses[-max(last, run_length) :]
-    values = learner.group.total(torch.stack(newest)).tolist() if newest else [0.0]
-    for i in range(len(values) - run_length + 1):
-        if not any(map(math.isfinite, values[i : i + run_length])):
-            step, lr = state.step - len(values) + i + 1, learner.optimizer.param_groups[0]["lr"]
-            raise NonFiniteLoss(
-                f"the training loss is {values[i]} in epoch {state.epoch + 1}, step {step} (lr {lr:g}, "
-                f"{learner.precision}); try a lower optimizer.lr, trainer.grad_clip_norm=1 or trainer.precision=fp32"
-                + (f", or a trainer.sam_rho below {sam_rho:g}" if sam_rho else "")
-            )
-    return values[-1]

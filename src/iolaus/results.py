@@ -156,6 +156,7 @@ def describe_run(parts: Parts, history: list[Metrics]) -> dict[str, Any]:
         "batchnorm": parts.batchnorm,
         "channels_last": parts.channels_last,
         "compiled": parts.compiled,
+        "cuda_graphs": bool(getattr(parts.learner.launch, "recordings", None)),
         "skipped_images": parts.data.skipped_images,
         "peak_memory_bytes": hardware.peak_memory(learner.device),
         "versions": hardware.versions(),

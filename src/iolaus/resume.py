@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 # where a run is computed, how far it goes, and how long it may work
-MAY_CHANGE = ("trainer.devices=", f"{EPOCHS}=", "trainer.max_minutes=")
+MAY_CHANGE = ("trainer.devices=", f"{EPOCHS}=", "trainer.max_minutes=", "trainer.checkpoint_every=")
 
 
 def load_resumed(cfg: DictConfig, job: Job) -> DictConfig:

@@ -157,7 +157,7 @@ def train_and_evaluate(
     objective, epochs = config.launch.objectives[0], config.trainer.epochs
     again = how_to_continue(job)
     # On a CPU a thread would take from the training what it saves it.
-    writer = checkpoint.Writer(beside=learner.device.type == "cuda")
+    writer = checkpoint.Writer(learner.device.type == "cuda", config.trainer.checkpoint_every)
     log_parts(parts, state)
 
     def should_stop(history: "list[Metrics]") -> bool:
@@ -176,7 +176,7 @@ def train_and_evaluate(
         with stop_on_signals() as received, display.progress(epochs, small=parts.is_small) as progress, monitor, writer:
             observers = loop.Observers(tracker, progress, monitor)
             end = Clock.instance().end(config.trainer.max_minutes)
-            interrupted = functools.partial(ask_ranks, learner.group, received, end)
+            interrupted = functools.partial(ask_ranks, learner.group, received, end, writer.is_due)
             number = loop.train(learner, parts.data, state, observers, objective, should_stop, interrupted, save)
         pruning.report(state.history)
         if number:

@@ -67,21 +67,22 @@ class Launch:
 class Trainer:
     """Settings of the training loop (the group `trainer`).
 
-    epochs: passes over the training data. max_minutes: of the command, after which its run ends with a checkpoint; null
-    for no limit. batch_size: images per step. batch_size_schedule: {epoch: size}, the size
-    from that epoch on (the first is 0). drop_last: leave out an epoch's last batch if it is not full. shuffle: another
-    order each epoch. eval_batch_size: images per batch of validation and test. tta: the views of a second evaluation of
-    test (methods/tta.py). device: auto, cpu, cuda, cuda:1, mps. devices: how many share each batch. sync_batchnorm:
+    epochs: passes over the training data. max_minutes: of the command, after which its run ends with a checkpoint;
+    null for no limit. batch_size: images per step. batch_size_schedule: {epoch: size}, the size from that epoch on
+    (the first is 0). drop_last: leave out an epoch's last batch if it is not full. shuffle: another order each epoch.
+    eval_batch_size: images per batch of validation and test. tta: the views of a second evaluation of test
+    (methods/tta.py). device: auto, cpu, cuda, cuda:1, mps. devices: how many share each batch. sync_batchnorm:
     whether BatchNorm sees all of it. precision: auto, fp32, bf16, fp16. channels_last: memory order of images and
-    weights; auto is true for convolutions on a CPU, and on CUDA under bf16 or fp16. compile: torch.compile, which takes
-    up to a minute before the first step; reduce-overhead and max-autotune are modes of it. keep_freed_memory: let the C
-    library keep the memory that tensors give back (Linux). deterministic: bit-equal reruns on a GPU as well.
-    micro_batch_size: images that go through the model at once (gradient accumulation). scale_lr_with_batch: how the
-    learning rate follows batch_size_schedule.
+    weights; auto is true for convolutions on a CPU, and on CUDA under bf16 or fp16. compile: torch.compile, which
+    takes up to a minute before the first step; reduce-overhead and max-autotune are modes of it. cuda_graphs: launch
+    a pass over a batch as one CUDA graph. keep_freed_memory: let the C library keep the memory that tensors give back
+    (Linux). deterministic: bit-equal reruns on a GPU as well. micro_batch_size: images that go through the model at
+    once (gradient accumulation). scale_lr_with_batch: how the learning rate follows batch_size_schedule.
     grad_clip_norm: largest total gradient norm, null for none. sam_rho: radius of sharpness-aware minimisation, null
     for none. sam_adaptive: ASAM. ema_decay: decay of the moving average of the weights, which is then evaluated and
-    kept; null for none. log_every: steps between logged batch losses and gradient norms. monitor_every: seconds
-    between samples of memory, utilisation and power; 0 for none.
+    kept; null for none. log_every: steps between logged batch losses and gradient norms. checkpoint_every: seconds
+    between checkpoints within an epoch, null for one at its end alone. monitor_every: seconds between samples of
+    memory, utilisation and power; 0 for none.
     """
 
     epochs: int = 30
@@ -98,6 +99,7 @@ class Trainer:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     channels_last: Literal["auto"] | bool = "auto"
     compile: Literal["reduce-overhead", "max-autotune"] | bool = False
+    cuda_graphs: Literal["auto"] | bool = "auto"
     keep_freed_memory: bool = True
     deterministic: bool = False
     micro_batch_size: int | None = None
@@ -107,6 +109,7 @@ class Trainer:
     sam_adaptive: bool = False
     ema_decay: float | None = None
     log_every: int = 10
+    checkpoint_every: float | None = 600.0
     monitor_every: float = 5.0
 
     def __post_init__(self) -> None:
@@ -115,12 +118,14 @@ class Trainer:
         require(self.epochs <= 10**6, "epochs", self.epochs, "1,000,000 or less")  # schedules add up steps by epoch
         for epoch, size in (self.batch_size_schedule or {}).items():
             require(epoch >= 0 and size >= 1, "batch_size_schedule", {epoch: size}, "{epoch: size}, from epoch 0")
-        for name in ("grad_clip_norm", "sam_rho", "micro_batch_size", "max_minutes"):
+        for name in ("grad_clip_norm", "sam_rho", "micro_batch_size", "max_minutes", "checkpoint_every"):
             value = getattr(self, name)
             require(value is None or value > 0, name, value, "above 0, or null for none")
         fraction = self.ema_decay is None or 0 < self.ema_decay < 1
         require(fraction, "ema_decay", self.ema_decay, "between 0 and 1, or null for none")
         require(self.sam_rho is not None or not self.sam_adaptive, "sam_adaptive", "true", "given with sam_rho")
+        both = self.cuda_graphs is True and self.compile
+        require(not both, "cuda_graphs", "true", "left out with compile; reduce-overhead makes graphs of its own")
         require(self.monitor_every >= 0, "monitor_every", self.monitor_every, "0 or more seconds")
         known = bool(re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device))
         require(known, "device", self.device, "auto, cpu, cuda, cuda:N or mps")

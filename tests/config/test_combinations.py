@@ -77,6 +77,14 @@ def test_early_stopping_under_a_schedule_of_fixed_length_is_told(command, schedu
     assert ("never reaches the low learning rates" in outcome.err) == told
 
 
+@pytest.mark.parametrize(("size", "told"), [(4, False), (6, True)])
+def test_a_patience_that_ends_before_the_first_drop_is_told(command, size, told):
+    given = ("early_stopping=patience", "early_stopping.patience=5", "scheduler=step", f"scheduler.step_size={size}")
+    outcome = command(*TINY, "model=mlp", *given)
+    assert outcome.status == 0, outcome.err
+    assert ("early_stopping.patience=5 is below scheduler.step_size=6" in outcome.err) == told
+
+
 @pytest.mark.parametrize("sizes", [("trainer.batch_size=1",), ("trainer.batch_size=15", "trainer.drop_last=false"),
                                    ("trainer.micro_batch_size=1",)])  # fmt: skip
 def test_a_batch_of_one_image_under_batchnorm_is_refused_before_the_start(command, sizes):

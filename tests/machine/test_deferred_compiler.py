@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 
-def run(code):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
+def run(code, warnings="error"):
+    done = subprocess.run([sys.executable, "-W", warnings, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -48,7 +48,8 @@ def test_whoever_asks_for_more_gets_the_real_one():
         "torch._dynamo.reset()\n"
         "print(torch._dynamo.config.__name__, hasattr(torch._dynamo, 'optimize'), 'sympy' in sys.modules)\n"
     )
-    assert run(code) == ["torch._dynamo.config", "True", "True"]
+    # with a GPU torch 2.11's compiler imports a part of torch's own that is deprecated
+    assert run(code, "ignore") == ["torch._dynamo.config", "True", "True"]
 
 
 def test_a_compiler_that_is_loaded_already_stays():

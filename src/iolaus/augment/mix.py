@@ -12,12 +12,13 @@ from torch import Tensor
 class Mixed:
     """The targets of a mixed batch: `share` of each image (a fraction) belongs to `targets`, the rest to `partners`.
 
-    targets, partners: (batch,) int64. A slice takes a part of the batch.
+    targets, partners: (batch,) int64. A slice takes a part of the batch. share: in a CUDA graph
+    a number on the device.
     """
 
     targets: Tensor
     partners: Tensor
-    share: float
+    share: float | Tensor
 
     def __getitem__(self, part: slice) -> "Mixed":
         return Mixed(self.targets[part], self.partners[part], self.share)

@@ -18,6 +18,7 @@ from iolaus.errors import ConfigError, first_line, problems_of
 from iolaus.learner import Learner, Metrics
 from iolaus.machine import hardware
 from iolaus.machine.compile import compile_in_place
+from iolaus.machine.cuda_graphs import CudaGraphs, is_steady
 from iolaus.machine.ranks import ALONE, Alone, share_batchnorm
 from iolaus.methods import param_groups, schedules
 from iolaus.methods.ema import ModelEma
@@ -87,7 +88,10 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
     schedule = build_schedule(config, optimizer, len(data.train))
     check_single_images(config, model, inputs.shape, len(data.train), group.world)
     if config.early_stopping_node:
-        notes += advise_on_stopping(config.scheduler_node, "early_stopping")
+        patience = (
+            config.early_stopping_node.arguments.get("patience") if config.scheduler.interval == "epoch" else None
+        )
+        notes += advise_on_stopping(config.scheduler_node, "early_stopping", patience)
     if len(optimizer.param_groups) > 1:
         notes += param_groups.describe(optimizer.param_groups)
     if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):
@@ -105,6 +109,7 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
         frozen=param_groups.frozen_modules(model),
         ema=ModelEma(model, settings.ema_decay) if settings.ema_decay else None,
     )
+    notes += launch_graphs(learner, losses[0].criterion, group)
     compiled = bool(settings.compile) and compile_model(learner, inputs, len(data.train), memory_format)
     stopping = config.early_stopping_node.build() if config.early_stopping_node else None
     should_stop = stopping.should_stop if stopping else lambda history: False
@@ -215,6 +220,17 @@ def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, count: i
         for group in optimizer.param_groups
     ]
     return schedules.Schedule(scheduler, optimizer, scheduling.interval, monitor, warmup, ends=ends)
+
+
+def launch_graphs(learner: Learner, criterion: nn.Module, group: Alone) -> list[str]:
+    """Let a learner launch its passes as CUDA graphs, where it is to. Returns what the log says if that can't be."""
+    chosen, possible = learner.settings.cuda_graphs, learner.device.type == "cuda" and group.world == 1
+    if chosen == "auto":
+        chosen = possible and not learner.settings.compile and is_steady(learner.model, criterion)
+    if chosen and possible:
+        learner.launch = CudaGraphs([p for group in learner.optimizer.param_groups for p in group["params"]])
+    where = "several ranks" if group.world > 1 else learner.device
+    return [f"trainer.cuda_graphs: without effect on {where}"] if chosen and not possible else []
 
 
 def compile_model(learner: Learner, inputs: Inputs, count: int, memory_format: torch.memory_format) -> bool:

@@ -84,8 +84,17 @@ def dead_keys(config: "RunConfig") -> dict[str, str]:
     return dead
 
 
-def advise_on_stopping(scheduler: "Node", what: str) -> list[str]:
-    """A line of advice where `what` ends runs early and the schedule has the run's length; else none."""
+def advise_on_stopping(scheduler: "Node", what: str, patience: int | None = None) -> list[str]:
+    """A line of advice where `what` ends runs early and the schedule has the run's length, or drops late; else none.
+
+    patience: epochs, where the schedule counts epochs, too.
+    """
+    step_size = scheduler.arguments.get("step_size")
+    if isinstance(step_size, int) and patience is not None and patience < step_size:
+        return [
+            f"{what}.patience={patience} is below scheduler.step_size={step_size}: a run that finds no better epoch "
+            "for so long ends before its learning rate first falls"
+        ]
     filled = [name for name in TOTALS if name in scheduler.signature and scheduler.arguments.get(name, 0) is None]
     if not filled:
         return []

@@ -5,8 +5,8 @@ from typing import Any
 
 # Keys that say where and how a run is computed, and what is shown of it: another value trains the same model.
 FREE_KEYS = (
-    "trainer.device", "trainer.monitor_every", "trainer.keep_freed_memory", "trainer.compile", "trainer.max_minutes",
-    "dataset.download",
+    "trainer.device", "trainer.monitor_every", "trainer.keep_freed_memory", "trainer.compile", "trainer.cuda_graphs",
+    "trainer.max_minutes", "trainer.checkpoint_every", "dataset.download",
     "dataset.num_workers", "dataset.persistent_workers", "dataset.prefetch_factor", "dataset.pin_memory",
     "dataset.cache_dir", "tracker.", "study", "resume",
 )  # fmt: skip

@@ -5,6 +5,7 @@ byte in a weight would load silently otherwise.
 """
 
 import copy
+import time
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,12 +31,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
 class Writer:
     """Writes checkpoints in their order, where `beside` in a thread beside the training: one set of files at a time.
 
-    Used in a `with` statement, which ends when all is written. What the file system does to a write is raised by the
-    next one, or at the end.
+    every: seconds after which a checkpoint is due even within an epoch, or None. Used in a `with` statement, which ends
+    when all is written. What the file system does to a write is raised by the next one, or at the end.
     """
 
-    def __init__(self, beside: bool) -> None:
-        self.beside = beside
+    def __init__(self, beside: bool, every: float | None = None) -> None:
+        self.beside, self.every, self.last_write = beside, every, time.monotonic()
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
 
@@ -54,10 +55,15 @@ class Writer:
         A run's first checkpoint is waited for: without one, a run of several epochs could not be taken up again.
         """
         self.join()
+        self.last_write = time.monotonic()
         if self.beside and all(path.exists() for path in states):
             self.pending = self.thread.submit(save_all, *copy_to_memory(states))
         else:
             save_all(states)
+
+    def is_due(self) -> bool:
+        """Whether `every` seconds have passed without a checkpoint."""
+        return self.every is not None and time.monotonic() - self.last_write >= self.every
 
     def join(self) -> None:
         """Wait until all is written."""

@@ -14,6 +14,7 @@ from iolaus.errors import RunFailed
 log = logging.getLogger(__name__)
 # Of Slurm, submitit and others: the job's time ends soon, or its place is needed.
 WARNINGS = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+PAUSE = 1  # no signal of ours: a checkpoint is due, and the run goes on
 ALARM = 14  # SIGALRM, which Windows lacks: a run whose minutes are over ends as by an alarm clock
 ONE_STOP_SECONDS = 0.5  # a terminal, a sweeper and a cluster may each pass on the same wish to stop
 

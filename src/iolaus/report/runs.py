@@ -27,7 +27,14 @@ STATUSES = (FINISHED, PRUNED, FAILED, RUNNING, UNFINISHED)
 MOST_ROWS = 20  # of a table that shows the best runs; results.csv has all
 NOT_A_CHOICE = ("study", "resume")  # where a run is written, not what it is
 # where the data lie, and how closely and for how long a run is watched: nothing of what is measured
-NOT_MEASURED = ("dataset.root", "dataset.download", "trainer.monitor_every", "trainer.log_every", "trainer.max_minutes")
+NOT_MEASURED = (
+    "dataset.root",
+    "dataset.download",
+    "trainer.monitor_every",
+    "trainer.log_every",
+    "trainer.max_minutes",
+    "trainer.checkpoint_every",
+)
 REPEATS = {"seed": "seed", "dataset.fold": "fold"}  # keys that repeat a configuration: its numbers become mean ± std
 DEFAULT_OBJECTIVE = "val/accuracy"
 QUIET_SECONDS = 600  # a run of another machine has ended if it wrote nothing for so long, or for three epochs
