@@ -19,7 +19,7 @@ from iolaus.learner import Learner, Metrics
 from iolaus.machine import hardware
 from iolaus.machine.compile import compile_in_place
 from iolaus.machine.cuda_graphs import CudaGraphs, is_steady
-from iolaus.machine.ranks import ALONE, Alone, share_batchnorm
+from iolaus.machine.ranks import ALONE, Alone, Ranks, share_batchnorm
 from iolaus.methods import param_groups, schedules
 from iolaus.methods.ema import ModelEma
 from iolaus.methods.fused import fused_by_default
@@ -224,12 +224,13 @@ def build_schedule(config: RunConfig, optimizer: torch.optim.Optimizer, count: i
 
 def launch_graphs(learner: Learner, criterion: nn.Module, group: Alone) -> list[str]:
     """Let a learner launch its passes as CUDA graphs, where it is to. Returns what the log says if that can't be."""
-    chosen, possible = learner.settings.cuda_graphs, learner.device.type == "cuda" and group.world == 1
+    chosen = learner.settings.cuda_graphs
+    possible = learner.device.type == "cuda" and not isinstance(group, Ranks)
     if chosen == "auto":
         chosen = possible and not learner.settings.compile and is_steady(learner.model, criterion)
     if chosen and possible:
         learner.launch = CudaGraphs([p for group in learner.optimizer.param_groups for p in group["params"]])
-    where = "several ranks" if group.world > 1 else learner.device
+    where = "several ranks" if isinstance(group, Ranks) else learner.device
     return [f"trainer.cuda_graphs: without effect on {where}"] if chosen and not possible else []
 
 
