@@ -66,8 +66,8 @@ class Variant:
 
     config: with Hydra's own node. lines: the overrides in it. text, plain: as in a ComposedJob; what is not changed in
     `plain` stays the same object. places: those that vary, by key. references: what is resolved anew for each job.
-    folders: the names of the first job's folders; folder_keys: those that another job may have otherwise. unnamed: the
-    keys that are not in the names of runs, where only `${run_name:}` names them; else None.
+    folders: the names of its folders; folder_keys: those that another job may have otherwise, each with the keys that
+    it follows (None: read for every job). unnamed: the keys that are not in a run's name where that is `${run_name:}`.
     """
 
     config: "DictConfig"
@@ -77,7 +77,7 @@ class Variant:
     places: dict[str, Place]
     references: list[Place]
     folders: FolderNames
-    folder_keys: list[str]
+    folder_keys: dict[str, set[str] | None]
     unnamed: list[str] | None
 
     def put(self, number: int, job: "Sequence[Override]") -> ComposedJob | None:
@@ -93,19 +93,21 @@ class Variant:
         self.text = self.text | {".".join(place.path): values[place.path] for place in places}
         for path, value in values.items():
             self.plain = replace_value(self.plain, path, value)
-        if self.unnamed is not None:
-            name: dict[str, str | None] = {SUBDIR: name_job(lines, self.unnamed)}
-            names = FolderNames(name, name)
-        else:
+        if any(follows is None for follows in self.folder_keys.values()):
             for index in changed:
                 self.config.hydra.overrides.task[index] = lines[index]
             self.config.hydra.job.num = number
-            names = read_folders(self.config, self.folder_keys)
-            if None in names.given.values():
+        of_others = {job[index].key_or_group for index in changed}
+        if keys := [key for key, follows in self.folder_keys.items() if follows is None or follows & of_others]:
+            names = read_folders(self.config, keys)
+            if SUBDIR in keys and names.given[SUBDIR] is None:
                 return None
+            self.folders = FolderNames(self.folders.given | names.given, self.folders.shown | names.shown)
+        if self.unnamed is not None:
+            name: dict[str, str | None] = {SUBDIR: name_job(lines, self.unnamed)}
+            self.folders = FolderNames(self.folders.given | name, self.folders.shown | name)
         self.lines = lines
-        folders = FolderNames(self.folders.given | names.given, self.folders.shown | names.shown)
-        return ComposedJob(self.config, folders, lines, self.text, self.plain)
+        return ComposedJob(self.config, self.folders, lines, self.text, self.plain)
 
 
 class Variants:
@@ -169,11 +171,19 @@ class Variants:
         if len(places) < len(singles) or not all(is_pure(value_at(written, place.path)) for place in references):
             return None
         whole = values_as_written(config)
-        changing = [key for key in FOLDER_KEYS if not is_constant(whole, key, [*places, *OF_JOB])]
+        unnamed = None
+        if value_at(whole, SUBDIR.split(".")) == "${run_name:}":
+            unnamed = plainly_unnamed(config.hydra, lines)
+        folder_keys = {
+            key: {one for one in places if not is_constant(whole, key, [one])}
+            if is_constant(whole, key, OF_JOB)
+            else None
+            for key in FOLDER_KEYS
+            if key != SUBDIR or unnamed is None
+        }
         with hide_secrets() as secrets:
             plain = resolve_all(task)
         if secrets:
             return None
-        by_name = changing == [SUBDIR] and value_at(whole, SUBDIR.split(".")) == "${run_name:}"
-        unnamed = plainly_unnamed(config.hydra, lines) if by_name else None
-        return Variant(config, lines, as_text(task), plain, places, references, read_folders(config), changing, unnamed)
+        folders = read_folders(config)
+        return Variant(config, lines, as_text(task), plain, places, references, folders, folder_keys, unnamed)
