@@ -1,6 +1,7 @@
 """A run that was interrupted and resumed equals the uninterrupted run, bit for bit."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -15,6 +16,9 @@ from conftest import TINY, thin
 from iolaus import loop
 from iolaus.files import checkpoint
 from iolaus.files.locks import is_locked
+from iolaus.follow import ask_ranks
+from iolaus.machine.ranks import Alone
+from iolaus.machine.signals import PAUSE
 
 CASES = {
     "momentum, dropout, cosine, batch-size schedule": (
@@ -227,14 +231,34 @@ def test_a_checkpoint_is_due_when_its_seconds_have_passed_since_the_last(tmp_pat
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     writer, never = checkpoint.Writer(False, 600.0), checkpoint.Writer(False, None)
-    for now, due in ((1599.0, False), (1600.0, True), (1700.0, True)):  # noqa: B007
+    for now, due in ((1599.0, False), (1600.0, True), (1601.0, False), (2199.0, False), (2200.0, True)):  # noqa: B007
         assert writer.is_due() is due
     with writer:
         writer.write({tmp_path / "last.pt": {}})
         assert not writer.is_due()
-        now = 2300.0
+        now = 2799.0
+        assert not writer.is_due()
+        now = 2800.0
         assert writer.is_due()
     assert not never.is_due()
+
+
+def test_ranks_that_answer_a_step_later_write_a_checkpoint_that_is_due_once(monkeypatch):
+    class Late(Alone):
+        before = 0
+
+        def agree(self, number):
+            answer, self.before = self.before, number
+            return answer
+
+    now, group, answers = 0.0, Late(), []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    writer = checkpoint.Writer(False, 10.0)
+    for now in map(float, range(1, 24)):  # noqa: B007
+        answers.append(ask_ranks(group, [], math.inf, writer.is_due))
+        if answers[-1] == PAUSE:
+            writer.write({})
+    assert [second for second, answer in enumerate(answers, 1) if answer == PAUSE] == [11, 22]
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="needs POSIX signals")

@@ -56,7 +56,7 @@ def test_a_second_signal_ends_at_once_and_the_first_says_what_that_costs(monkeyp
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     (record,) = caplog.records
-    assert "once more to end at once, and lose this epoch's steps" in record.getMessage()
+    assert "once more to end at once, at the checkpoint before" in record.getMessage()
 
 
 def test_a_thread_has_no_signals_to_defer():

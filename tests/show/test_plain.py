@@ -48,6 +48,7 @@ def test_in_a_terminal_the_line_goes_to_the_files_alone(tmp_path, capsys, monkey
 @pytest.mark.parametrize("slower", [2.0, 8.0])
 def test_steps_that_become_several_times_slower_are_told_once(slower, monkeypatch, caplog):
     clock = [0.0]
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(os, "getloadavg", lambda: (64.0, 0, 0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
@@ -86,8 +87,12 @@ def test_a_small_model_is_one_that_was_measured(overrides, small):
     assert build_parts(checked_config(*TINY, "trainer.device=cpu", *overrides)).is_small == small
 
 
-@pytest.mark.parametrize("small", [False, True])
-def test_a_busy_machine_is_told_once_in_a_process_and_one_thread_proposed_to_small_models(monkeypatch, caplog, small):
+@pytest.mark.parametrize(("small", "threads", "proposed"), [(False, "", False), (True, "", True), (True, "2", True),
+                                                            (True, "1", False)])  # fmt: skip
+def test_a_busy_machine_is_told_once_in_a_process_and_one_thread_proposed_to_small_models_that_have_more(
+    monkeypatch, caplog, small, threads, proposed
+):
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     for load, count in ((1.0, 0), (8.3, 1)):
         monkeypatch.setattr(os, "getloadavg", lambda load=load: (load, 0, 0))
@@ -97,4 +102,4 @@ def test_a_busy_machine_is_told_once_in_a_process_and_one_thread_proposed_to_sma
         assert len(caplog.records) == count
     line = caplog.records[0].getMessage()
     assert line.startswith("the machine is busy: 8.3 busy threads on 2 cores")
-    assert ("OMP_NUM_THREADS=1" in line) == small
+    assert ("OMP_NUM_THREADS=1" in line) == proposed

@@ -36,7 +36,7 @@ class Writer:
     """
 
     def __init__(self, beside: bool, every: float | None = None) -> None:
-        self.beside, self.every, self.last_write = beside, every, time.monotonic()
+        self.beside, self.every, self.counted_from = beside, every, time.monotonic()
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.pending: Future[None] | None = None
 
@@ -55,15 +55,19 @@ class Writer:
         A run's first checkpoint is waited for: without one, a run of several epochs could not be taken up again.
         """
         self.join()
-        self.last_write = time.monotonic()
+        self.counted_from = time.monotonic()
         if self.beside and all(path.exists() for path in states):
             self.pending = self.thread.submit(save_all, *copy_to_memory(states))
         else:
             save_all(states)
 
     def is_due(self) -> bool:
-        """Whether `every` seconds have passed without a checkpoint."""
-        return self.every is not None and time.monotonic() - self.last_write >= self.every
+        """Whether `every` seconds have passed without a checkpoint; said once, for ranks write it a step later."""
+        now = time.monotonic()
+        if self.every is None or now - self.counted_from < self.every:
+            return False
+        self.counted_from = now
+        return True
 
     def join(self) -> None:
         """Wait until all is written."""

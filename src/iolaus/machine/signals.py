@@ -36,7 +36,7 @@ def stop_on_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         first = time.monotonic()
         received.append(number)
-        log.warning("ending after this step, with a checkpoint; once more to end at once, and lose this epoch's steps")
+        log.warning("ending after this step, with a checkpoint; once more to end at once, at the checkpoint before")
 
     with handle((signal.SIGINT, signal.SIGTERM, *WARNINGS), note):
         yield received

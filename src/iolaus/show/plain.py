@@ -74,7 +74,8 @@ def describe_load(small: bool) -> str:
     load, cores = busy_threads()
     if load <= cores:
         return "memory, disk or the device may be shared with other work"
-    hint = "; OMP_NUM_THREADS=1 in the environment helps small models such as this" if small else ""
+    several = os.environ.get("OMP_NUM_THREADS") != "1"
+    hint = "; OMP_NUM_THREADS=1 in the environment helps small models such as this" if small and several else ""
     return f"{load:.1f} busy threads on {cores} cores{hint}"
 
 
