@@ -139,7 +139,7 @@ def test_a_secret_is_real_where_it_is_used_and_no_folder_is_named_by_one(command
     assert "a folder is not named by a variable that looks secret" in refusal(
         command(*TINY, "hydra.run.dir=outputs/${oc.env:DATA_TOKEN}")
     )
-    for typed in ("study=somewhere", "hydra.run.dir=outputs/somewhere"):
+    for typed in ("study=somewhere", "study=somewhere/b", "study=a/somewhere", "hydra.run.dir=outputs/somewhere"):
         key = typed.partition("=")[0]
         line = f"iolaus: {key}: is the value of DATA_TOKEN, a variable that looks secret; give another name\n"
         assert command(*TINY, typed).err == line

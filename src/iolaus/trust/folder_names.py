@@ -56,7 +56,8 @@ def find_folder_problems(folders: FolderNames) -> Iterator[str]:
         if name is not None and is_secret_text(name):
             yield f"{key}={name}: a folder is not named by a variable that looks secret"
     names = {key: folders.shown[key] for key in ("hydra.run.dir", "hydra.sweep.dir", "study")}
-    chosen = {PurePath(name).name: key for key, name in names.items() if name}  # the study's, where it names the folder
+    chosen = {PurePath(name).name: key for key, name in names.items() if name}
+    chosen |= dict.fromkeys(PurePath(names["study"] or "").parts, "study")  # which may be several folders
     for variable, secret in secret_values().items():
         if secret in chosen:
             yield f"{chosen[secret]}: is the value of {variable}, a variable that looks secret; give another name"
