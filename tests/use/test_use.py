@@ -6,6 +6,7 @@ import io
 import json
 import math
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from conftest import TINY, command_in
 from PIL import Image
 from sklearn import metrics as reference
 
+from iolaus import loop
 from iolaus.cli import main
 from iolaus.files import checkpoint
 from iolaus.files.run_folder import newest_run
@@ -90,6 +92,24 @@ def test_an_evaluation_says_which_epoch_it_is_of(run):
     last = f"last.pt, epoch {epochs['last']['epoch'] + 1}, the last;"
     assert best in iolaus("evaluate", run, "--out", run.parent / "epochs")[1]
     assert last in iolaus("evaluate", run, "--weights", "last", "--out", run.parent / "epochs")[1]
+
+
+def test_weights_from_within_an_epoch_are_called_so(command, monkeypatch):
+    train_step = loop.train_step
+
+    def cut_step(*arguments, **keywords):
+        signal.raise_signal(signal.SIGTERM)
+        return train_step(*arguments, **keywords)
+
+    monkeypatch.setattr(loop, "train_step", cut_step)
+    assert command(*TINY, "model=mlp", "dataset.train_count=60").status == 143
+    (run,) = Path("outputs").glob("*/*")
+    status, _, err = iolaus("evaluate", run)
+    assert status == 2
+    assert err.rstrip().endswith("the run has ended no epoch yet: --weights last takes last.pt")
+    status, out, err = iolaus("evaluate", run, "--weights", "last")
+    assert status == 0, err
+    assert "last.pt, within epoch 1; fp32" in out
 
 
 def test_the_figures_of_an_evaluation_are_those_of_scikit_learn(run, evaluation):

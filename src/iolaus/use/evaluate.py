@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> int:
         "run": str(RunFolder(saved.folder.absolute())),
         "weights": saved.file.name,
         "epoch": saved.metrics.get("epoch"),
+        "within_epoch": saved.within_epoch,
         "split": given.split,
         "overrides": given.overrides,
         "precision": model.precision,

@@ -21,7 +21,8 @@ class SavedModel:
     """What a checkpoint holds besides the optimizer's state.
 
     file: the checkpoint. weights: the state dict that evaluation uses (the average, where there is one). metrics: of
-    the epoch. input: None, and classes empty, where a run of before did not save them. config: plain containers.
+    the epoch; its number alone where the weights are from within it. input: None, and classes empty, where a run of
+    before did not save them. config: plain containers.
     """
 
     file: Path
@@ -30,6 +31,7 @@ class SavedModel:
     classes: list[str]
     input: ImageInput | None
     config: dict[str, Any]
+    within_epoch: bool = False
 
     @property
     def folder(self) -> Path:
@@ -87,22 +89,27 @@ def read_model(given: str | Path, which: Which = "best") -> SavedModel:
     try:
         content = checkpoint.load(file)
     except ValueError as error:
-        raise ConfigError(first_line(error)) from error
-    learner = content.get("learner")
+        begun = file.name == BEST and not file.exists() and (found / LAST).exists()
+        hint = f"; the run has ended no epoch yet: --weights last takes {LAST}" if begun else ""
+        raise ConfigError(first_line(error) + hint) from error
+    learner, state = content.get("learner"), content.get("state") or {}
     if isinstance(learner, dict):  # last.pt
         from iolaus.learner import decode_history  # torch is here by now
 
-        (metrics,) = decode_history((content.get("state", {}).get("history") or [])[-1:]) or [{}]
+        (metrics,) = decode_history((state.get("history") or [])[-1:]) or [{}]
         weights = learner.get("ema") or learner.get("model")
     else:
         weights, metrics = content.get("model"), content.get("metrics", {})
     if not isinstance(weights, dict):
         raise ConfigError(f"{file}: no checkpoint of a run (it holds {', '.join(map(str, content)) or 'nothing'})")
+    within = bool(state.get("counts"))  # the steps of an epoch that has not ended
+    metrics = {"epoch": state["epoch"]} if within else metrics
     results = RunFolder(file.parent).results()
     config = content.get("config") or results.get("config") or _composed_config(file)
     kept = content.get("input") or results.get("input")
     classes = content.get("classes") or results.get("classes") or []
-    return SavedModel(file, weights, metrics, [*map(str, classes)], _read_input(file, kept), update_config(config))
+    names, shape = [*map(str, classes)], _read_input(file, kept)
+    return SavedModel(file, weights, metrics, names, shape, update_config(config), within)
 
 
 def _composed_config(file: Path) -> dict[str, Any]:

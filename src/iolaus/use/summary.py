@@ -35,7 +35,8 @@ def print_evaluation(
     """Print what the user asked for; the files stand last, one a line."""
     console = console or Console()
     epoch = f", epoch {int(about['epoch']) + 1}" if about["epoch"] is not None else ""
-    weights = f"{about['weights']}{epoch}{WHICH_EPOCH.get(about['weights'], '')}"
+    which = WHICH_EPOCH.get(about["weights"], "")
+    weights = about["weights"] + (f", within{epoch[1:]}" if about.get("within_epoch") else epoch + which)
     print_line(console, f"{about['split']}: {len(evaluation.places):,} images; {weights}; {about['precision']}")
     figures = new_table(console)
     figures.add_column("")
