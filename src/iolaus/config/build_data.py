@@ -74,7 +74,7 @@ def advise_on_size(source: Source, shape: ImageShape, config: RunConfig) -> list
     key = "model.image_size" if config.model.image_size else "dataset.image_size"
     smaller = max(side, config.model.min_image_size)
     saved = f"{key}={smaller} trains on {(size / smaller) ** 2:.0f} times fewer pixels"
-    return [f"the images are about {side} pixels wide and are enlarged to {size}; {saved}"]
+    return [f"the shorter side of the images is about {side} pixels; they are enlarged to {size}; {saved}"]
 
 
 def set_pixel_rules(source: Source, settings: DatasetSettings) -> list[str]:
