@@ -479,7 +479,9 @@ def test_ctrl_c_ends_a_search_at_once_and_quietly_and_it_can_go_on(tmp_path):
     processes.wait_for(at_epoch(tmp_path, 0), process)
     assert interrupt(process) < 20
     assert process.exitcode == 130
-    assert "Traceback" not in (tmp_path / "output").read_text()
+    output = (tmp_path / "output").read_text()
+    assert "Traceback" not in output
+    assert "the search is stopped: 0 of 1 trials are done; the same command goes on" in output
     process = processes.start(tmp_path, *SLOW, N + "1")
     process.join(300)
     assert all_is_well(tmp_path, 1)

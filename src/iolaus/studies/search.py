@@ -37,7 +37,7 @@ from iolaus.studies.search_settings import SearchSettings
 from iolaus.studies.several import configure_threads, limit_of_command, runs_at_once
 from iolaus.studies.threads import is_job_loss, work_in_threads
 from iolaus.studies.told import Told
-from iolaus.studies.trial import count_start, set_running
+from iolaus.studies.trial import count_start, end_search, set_running
 
 if TYPE_CHECKING:
     from hydra.plugins.launcher import Launcher
@@ -104,8 +104,8 @@ class OptunaSweeper(Sweeper):
                 work_in_threads(self._work, self.n_jobs, self.stopping, self.folder, trials, end_jobs)
             else:
                 self._work()
-        except ConfigError:
-            self.study.give_up()
+        except BaseException as error:
+            end_search(self.study, error)
             raise
         if Clock.instance().is_over(self.settings.timeout):
             log.warning("hydra.sweeper.timeout=%g: no other trial begins", self.settings.timeout)

@@ -1,12 +1,13 @@
 """A run as a trial of an Optuna study: it reports each epoch, and ends early when the study's pruner says so."""
 
+import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from iolaus.errors import problems_of
+from iolaus.errors import ConfigError, problems_of
 from iolaus.files.optuna_storage import open_storage
 from iolaus.files.run_folder import RunFolder
 from iolaus.studies.job import Job
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.storages import BaseStorage
 
+    from iolaus.studies.study import SharedStudy
+
+log = logging.getLogger(__name__)
 SWEEPER = "iolaus.studies.search.OptunaSweeper"
 
 # The trial that this process's sweeper runs in this thread: a run in the same process need not read the storage.
@@ -60,6 +64,18 @@ def count_start(trial: "Trial", folder: RunFolder) -> int:
     starts = starts + 1 if checkpoint_time == time_before else 1
     trial.set_user_attr("starts", [starts, checkpoint_time])
     return int(starts)
+
+
+def end_search(study: "SharedStudy", error: BaseException) -> None:
+    """End a search by an error: a refused one leaves nothing, a stopped one says how far it is."""
+    if isinstance(error, ConfigError):
+        study.give_up()
+    elif not isinstance(error, Exception):  # a signal, or the command's time
+        trials = study.study.get_trials(deepcopy=False)
+        tried_again = sum("retry_of" in trial.user_attrs for trial in trials)
+        done = sum(trial.state.is_finished() for trial in trials) - tried_again
+        told = "the search is stopped: %d of %d trials are done; the same command goes on"
+        log.warning(told, done, study.settings.n_trials)
 
 
 class Pruning:
