@@ -39,6 +39,24 @@ def explain_unread(message: str, reason: str) -> str | None:
     if re.match(r"choice\(.*\bnull\b", value):
         listed = value.removeprefix("choice(").removesuffix(")")
         return f"{override}: choice() takes no null; give a list: {key}={listed}"
+    if bracket := missing_bracket(value):
+        return f"{override}: a {bracket} is missing"
+    if re.search(r"\s[\w./@+~-]+=", value) and not re.search("['\"]", value):
+        apart = " ".join(map(shlex.quote, override.split()))
+        return f"{override}: two overrides stand in one pair of quotes; each has its own: {apart}"
     if re.match(r"\w+\(", value):  # a function of Hydra's: range(1,x), interval(a)
         return f"{override}: {reason.splitlines()[-1].strip() if reason.strip() else 'can not be read'}"
     return f"{override}: a value with such characters is quoted: {quote_value(key, value)}"
+
+
+def missing_bracket(value: str) -> str | None:
+    """The bracket that closes the innermost open one; None where none is open, or a quotation may hold it."""
+    pairs, awaited = {"[": "]", "(": ")", "{": "}"}, list[str]()
+    for sign in value:
+        if sign in "'\"\\":
+            return None
+        if sign in pairs:
+            awaited.append(pairs[sign])
+        elif sign in pairs.values() and (not awaited or awaited.pop() != sign):
+            return None
+    return awaited[-1] if awaited else None
