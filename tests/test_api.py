@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,7 @@ def test_a_mistake_is_a_config_error_of_the_commands_words_and_leaves_nothing(ov
         iolaus.train(*overrides)
     assert str(caught.value).startswith(message)
     assert len(str(caught.value).splitlines()) == 1
+    assert "".join(traceback.format_exception(caught.value)).count("Traceback") == 1  # no other error's before it
     assert list(folder.iterdir()) == []
 
 

@@ -86,7 +86,7 @@ def runs(folder: str | os.PathLike[str] = "outputs") -> list[dict[str, Any]]:
     try:
         study = read_study(Path(folder))
     except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(str(error)) from None
     return [to_row(one) for one in study.runs]
 
 
@@ -147,21 +147,24 @@ def own_process(arguments: list[str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def errors_as_exceptions() -> Iterator[None]:
-    """Raise ConfigError and RunFailed in place of the command's exits, and KeyboardInterrupt for an interrupted run."""
+    """Raise ConfigError and RunFailed in place of the command's exits, and KeyboardInterrupt for an interrupted run.
+
+    Without what Hydra has raised before: a traceback that nobody asked for hides the line that helps.
+    """
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(*find_mistakes(error)) from error
+        raise ConfigError(*find_mistakes(error)) from None
     except ValueError as error:
         if raised_in(error, "hydra"):
-            raise ConfigError(*find_mistakes(error)) from error
+            raise ConfigError(*find_mistakes(error)) from None
         raise
     except SystemExit as end:
         cause = end.__cause__
         if isinstance(cause, ConfigError | RunFailed) and cause.complete:
             raise cause from None
         if cause is not None:
-            raise ConfigError(*find_mistakes(cause)) from cause
+            raise ConfigError(*find_mistakes(cause)) from None
         if end.code == 130:
             raise KeyboardInterrupt from None
         raise
