@@ -3,7 +3,7 @@
 import pytest
 from conftest import TINY, checked_config
 
-from iolaus.config.combinations import dead_keys, keys_without_effect
+from iolaus.config.combinations import advise_on_batches, dead_keys, keys_without_effect
 
 CYCLE = "scheduler.cycle_momentum=true"
 UNREAD = {
@@ -111,3 +111,10 @@ def test_the_values_of_a_default_option_do_not_outlive_it(command):
 def test_what_the_user_chose_beside_a_path_stays(command):
     config = command(*TINY, "model=mlp", "loss=mse", "loss._target_=torch.nn.HuberLoss").results["config"]
     assert config["loss"]["one_hot"] is True
+
+
+@pytest.mark.parametrize(("epochs", "lines"), [(2, 1), (5, 1), (6, 0)])
+def test_a_batch_size_that_changes_only_after_the_run_is_said_so(epochs, lines):
+    told = advise_on_batches(checked_config("batch_size=growing", f"trainer.epochs={epochs}").trainer)
+    assert ["from epoch 5 on" in line and "it stays 128" in line for line in told] == [True] * lines
+    assert advise_on_batches(checked_config(f"trainer.epochs={epochs}").trainer) == []

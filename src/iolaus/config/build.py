@@ -13,7 +13,7 @@ from iolaus.config.build_data import Inputs, build_data, data_fingerprint, read_
 from iolaus.config.build_device import prepare_device
 from iolaus.config.build_model import build_model, load_starting_weights
 from iolaus.config.check import RunConfig
-from iolaus.config.combinations import advise_on_stopping, check_single_images
+from iolaus.config.combinations import advise_on_batches, advise_on_stopping, check_single_images
 from iolaus.errors import ConfigError, first_line, problems_of
 from iolaus.learner import Learner, Metrics
 from iolaus.machine import hardware
@@ -92,6 +92,7 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
             config.early_stopping_node.arguments.get("patience") if config.scheduler.interval == "epoch" else None
         )
         notes += advise_on_stopping(config.scheduler_node, "early_stopping", patience)
+    notes += advise_on_batches(settings)
     if len(optimizer.param_groups) > 1:
         notes += param_groups.describe(optimizer.param_groups)
     if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):

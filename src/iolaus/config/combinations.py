@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from iolaus.config.check import RunConfig
     from iolaus.config.node import Node
     from iolaus.data.shape import ImageShape
+    from iolaus.settings import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,17 @@ def advise_on_stopping(scheduler: "Node", what: str, patience: int | None = None
     return [
         f"{what} and {name}: a run that ends early never reaches the low learning rates of a schedule over all epochs; "
         "scheduler=constant, step and plateau have no fixed length"
+    ]
+
+
+def advise_on_batches(trainer: "Trainer") -> list[str]:
+    """A line of advice where the run ends before its batch size changes for the first time; else none."""
+    first = min(trainer.batch_size_schedule or {0: 0})
+    if first < trainer.epochs:
+        return []
+    return [
+        f"trainer.batch_size_schedule changes the batch size from epoch {first} on (the first is 0), after the run has "
+        f"ended (trainer.epochs={trainer.epochs}): it stays {trainer.batch_size}"
     ]
 
 
