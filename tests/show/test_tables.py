@@ -7,6 +7,7 @@ import pytest
 from conftest import EPOCH, pipe, terminal
 
 from iolaus.command import can_redraw
+from iolaus.show import numbers
 from iolaus.show.tables import result_table
 
 RESULT = {
@@ -91,3 +92,8 @@ def test_a_choice_on_the_test_set_and_an_early_stop_are_told_and_else_are_not():
     for sentence in ("Stopped by early stopping\n", "The best epoch was chosen on the test set"):
         assert sentence in told.file.getvalue()
         assert sentence not in silent.file.getvalue()
+
+
+def test_one_image_is_not_counted_as_several():
+    assert numbers.count_unread(1) == "1 image could not be read and was left out"
+    assert numbers.count_unread(3) == "3 images could not be read and were left out"

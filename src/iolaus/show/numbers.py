@@ -11,6 +11,12 @@ WORDS = {"images_per_second": "images/s", "peak_memory_mib": "peak MiB"}
 DECIMALS = {"accuracy": 2, "seconds": 1, "parameters": 0, "epochs": 0, "second": 0, "mib": 0}  # by the last word
 
 
+def count_unread(images: int) -> str:
+    """`1 image could not be read and was left out`."""
+    what = ("image", "was") if images == 1 else ("images", "were")
+    return f"{images} {what[0]} could not be read and {what[1]} left out"
+
+
 def format_duration(seconds: float) -> str:
     """`12.3 s`, `1 min 00 s` or `1 h 02 min`."""
     if seconds < 60:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from iolaus.command import in_notebook
-from iolaus.show.numbers import PLAIN_NUMBER, format_duration, format_metric
+from iolaus.show.numbers import PLAIN_NUMBER, count_unread, format_duration, format_metric
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +50,7 @@ def result_table(result: dict[str, Any], folder: "Path | RunFolder", console: "C
     if result["stopped"]:
         print_line(console, f"Stopped by {result['stopped']}")
     if result.get("skipped_images"):
-        print_line(console, f"{result['skipped_images']} images could not be read and were left out; see run.log")
+        print_line(console, f"{count_unread(result['skipped_images'])}; see run.log")
     if result["selected_on_test"]:
         print_line(console, "The best epoch was chosen on the test set: its test accuracy is too favourable")
     print_line(console, str(folder))

@@ -84,7 +84,8 @@ class SlurmLauncher(BasicLauncher):
                 there = self._count_workers()
                 wanted = min(self.settings.jobs, missing) - there
                 if there:
-                    log.info("%d workers are queued or at work: squeue --me --name=%s", there, self._name())
+                    workers = "1 worker is" if there == 1 else f"{there} workers are"
+                    log.info("%s queued or at work: squeue --me --name=%s", workers, self._name())
                 if wanted > 0:
                     self._submit_array(wanted, logs)
         except ConfigError:

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from iolaus.files.layout import BEST, LAST
 from iolaus.files.run_folder import RunFolder
-from iolaus.show.numbers import MISSING, format_metric
+from iolaus.show.numbers import MISSING, count_unread, format_metric
 from iolaus.show.tables import clean_text, new_table, print_line, print_table
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def print_evaluation(
     print_table(console, figures)
     print_table(console, table_of_classes(evaluation, console))
     if evaluation.skipped:
-        print_line(console, f"{evaluation.skipped} images could not be read and were left out")
+        print_line(console, count_unread(evaluation.skipped))
     for path in files:
         print_line(console, str(RunFolder(path.absolute())))
 
