@@ -73,12 +73,12 @@ def train(
         learner.schedule.scale = lr_scale(batch_size, initial, settings.scale_lr_with_batch)
 
         progress.start_epoch(state.epoch, steps, state.stats.steps)
-        while state.stats.steps < steps:
-            number = train_epoch(learner, data.train, batch_size, state, observers, interrupted)
-            if state.stats.steps < steps:
-                save()
-                if number > PAUSE:
-                    return number
+        given = learner, data.train, batch_size, state, observers, interrupted
+        while (number := train_epoch(*given)) == PAUSE and state.stats.steps < steps:
+            save()
+        if state.stats.steps < steps:
+            save()
+            return number
 
         stats, lrs = state.stats, [group["lr"] for group in learner.optimizer.param_groups]  # of the epoch's last step
         val, val_losses = evaluate(learner, data.val, settings.eval_batch_size)
