@@ -33,7 +33,7 @@ def test_a_fault_while_a_run_trains_is_one_line_and_the_last_checkpoint_goes_on(
 ):
     real_save, saved = torch.save, []
     writer = functools.partial(checkpoint.Writer, beside)  # in a thread, as on a GPU
-    monkeypatch.setattr(checkpoint, "Writer", lambda beside: writer())
+    monkeypatch.setattr(checkpoint, "Writer", lambda beside, every: writer(every))
 
     def save(state: object, file: object) -> None:
         saved.append(state)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from iolaus import loop
 from iolaus.methods.sam import perturb_weights
+from iolaus.methods.stopping import NonFiniteLoss
 
 RHO = {False: 0.05, True: 0.5}  # SAM's and ASAM's, by their papers
 
@@ -174,7 +175,7 @@ def test_without_a_loss_scale_an_overflow_skips_the_step_too_and_ten_in_a_row_en
     assert learner.optimizer.state == {}
     assert learner.schedule.scheduler.last_epoch == 0
 
-    with pytest.raises(loop.NonFiniteLoss, match=r"a trainer\.sam_rho below 0\.05"):
+    with pytest.raises(NonFiniteLoss, match=r"a trainer\.sam_rho below 0\.05"):
         run(learner, make_data(), batch_size=4)
 
 
