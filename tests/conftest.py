@@ -30,6 +30,25 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # For tests that measure memory or load, or start many processes: no two of them run at the same time.
 alone = pytest.mark.xdist_group("alone")
 
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A real Slurm, for tests with the marks of real_slurm.py."""
+    import real_slurm
+
+    with real_slurm.start() as folder:
+        yield folder
+
+
+@pytest.fixture
+def _nothing_is_left(cluster):
+    """No job outlives its test."""
+    import real_slurm
+
+    yield
+    real_slurm.cancel_all()
+
+
 # Left out unless `pytest --all` asks for it: more of what others test already, or minutes of processes.
 exhaustive = pytest.mark.exhaustive
 

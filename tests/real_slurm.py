@@ -13,7 +13,7 @@ from pathlib import Path
 
 import processes
 import pytest
-from conftest import ROOT
+from conftest import ROOT, alone
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 CONF = """
@@ -65,6 +65,14 @@ def why_none() -> str | None:
     if not all(shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin") for name in PROGRAMS):
         return "no Slurm: apt-get install slurm-wlm munge"
     return None if getattr(os, "getuid", lambda: 1)() == 0 else "only root can start Slurm's daemons"
+
+
+# of tests under it: one at a time, or none where there is no Slurm, and no job that outlives its test
+MARKS = [
+    alone,
+    pytest.mark.skipif(why_none() is not None, reason=str(why_none())),
+    pytest.mark.usefixtures("_nothing_is_left"),
+]
 
 
 @contextlib.contextmanager

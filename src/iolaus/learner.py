@@ -58,6 +58,11 @@ class Learner:
         """The weights that are evaluated and kept: the moving average where there is one."""
         return self.ema.model if self.ema else self.model
 
+    @property
+    def parameters(self) -> list[Tensor]:
+        """The parameters that the optimizer moves."""
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
     def join(self, group: Alone) -> None:
         """Begin as rank 0 of the group stands, and take each step together with it."""
         state = group.broadcast(self.state_dict())

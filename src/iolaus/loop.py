@@ -158,7 +158,7 @@ def train_step(
     norm, overflow = None, None
     if want_norm or settings.grad_clip_norm or settings.sam_rho:
         scaler.unscale_(learner.optimizer)  # clipping and the logged norm are of the true gradients
-        parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+        parameters = learner.parameters
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         if settings.grad_clip_norm:
             torch.nn.utils.clip_grads_with_norm_(parameters, settings.grad_clip_norm, norm)

@@ -14,24 +14,10 @@ from pathlib import Path
 import processes
 import pytest
 import real_slurm
-from conftest import TINY, alone, command_in
+from conftest import TINY, command_in
 from real_slurm import begin_again, epochs_of, logs_of, queued, slurm, wait_for_the_end
 
-pytestmark = [alone, pytest.mark.skipif(real_slurm.why_none() is not None, reason=str(real_slurm.why_none()))]
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    with real_slurm.start() as folder:
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(cluster):
-    yield
-    real_slurm.cancel_all()
-
-
+pytestmark = real_slurm.MARKS
 STEPS = 100  # of an epoch
 LONG = (*TINY, "-m", "study=s", "hydra/launcher=slurm", "trainer.monitor_every=0", "trainer.device=cpu",
         "dataset.train_count=2000", "model.widths=[16]", "trainer.epochs=6")  # fmt: skip

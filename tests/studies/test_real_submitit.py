@@ -3,14 +3,16 @@
 import json
 import re
 import time
+from importlib.util import find_spec
 
 import processes
 import pytest
 import real_slurm
-from conftest import TINY, alone, exhaustive
+from conftest import TINY, exhaustive
 from real_slurm import begin_again, epochs_of, queued, slurm, state_of
 
-pytestmark = [alone, pytest.mark.skipif(real_slurm.why_none() is not None, reason=str(real_slurm.why_none()))]
+NO_SUBMITIT = "the extra is not installed: pip install -e '.[submitit]'"
+pytestmark = [*real_slurm.MARKS, pytest.mark.skipif(find_spec("submitit") is None, reason=NO_SUBMITIT)]
 
 STEPS, EPOCHS = 100, 6
 SUBMITIT = ("hydra/launcher=submitit_slurm", "hydra.sweeper.n_jobs=2")
@@ -20,19 +22,6 @@ VARIED = {
     "grid": ("seed=0,1,2,3",),
     "search": ("hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "seed=choice(0,1,2,3)"),
 }
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    pytest.importorskip("submitit", reason="the extra is not installed: pip install -e '.[submitit]'")
-    with real_slurm.start() as folder:
-        yield folder
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left(cluster):
-    yield
-    real_slurm.cancel_all()
 
 
 def results_of(study):

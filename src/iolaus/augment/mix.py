@@ -12,8 +12,8 @@ from torch import Tensor
 class Mixed:
     """The targets of a mixed batch: `share` of each image (a fraction) belongs to `targets`, the rest to `partners`.
 
-    targets, partners: (batch,) int64. A slice takes a part of the batch. share: in a CUDA graph
-    a number on the device.
+    targets, partners: (batch,) int64. A slice takes a part of the batch. share: in a CUDA graph a
+    number on the device.
     """
 
     targets: Tensor

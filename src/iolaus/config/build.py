@@ -88,9 +88,8 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
     schedule = build_schedule(config, optimizer, len(data.train))
     check_single_images(config, model, inputs.shape, len(data.train), group.world)
     if config.early_stopping_node:
-        patience = (
-            config.early_stopping_node.arguments.get("patience") if config.scheduler.interval == "epoch" else None
-        )
+        by_epoch = config.scheduler.interval == "epoch"
+        patience = config.early_stopping_node.arguments.get("patience") if by_epoch else None
         notes += advise_on_stopping(config.scheduler_node, "early_stopping", patience)
     notes += advise_on_batches(settings)
     if len(optimizer.param_groups) > 1:
@@ -230,7 +229,7 @@ def launch_graphs(learner: Learner, criterion: nn.Module, group: Alone) -> list[
     if chosen == "auto":
         chosen = possible and not learner.settings.compile and is_steady(learner.model, criterion)
     if chosen and possible:
-        learner.launch = CudaGraphs([p for group in learner.optimizer.param_groups for p in group["params"]])
+        learner.launch = CudaGraphs(learner.parameters)
     where = "several ranks" if isinstance(group, Ranks) else learner.device
     return [f"trainer.cuda_graphs: without effect on {where}"] if chosen and not possible else []
 

@@ -60,10 +60,9 @@ class CudaGraphs:
             try:
                 check_room(images.device)
                 self.recordings[shape] = self.record(run, images, targets)
-            except (
-                RuntimeError
-            ) as error:  # a pass that reads a number, say, which torch tells in the first of two errors
+            except RuntimeError as error:
                 self.works = False
+                # a pass that reads a number, say, which torch tells in the first of two errors
                 reason = first_line(error.__context__ or error)
                 log.warning("trainer.cuda_graphs: kernels are launched one by one, since %s", reason)
         if recording := self.recordings.get(shape):
