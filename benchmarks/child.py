@@ -168,6 +168,10 @@ def main() -> None:
     # Ctrl-C is for run.py, which then closes our input; workers must not die of it in the middle either.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     way = Way(**json.loads(sys.argv[1]))
+    if way.kind in ("iolaus", "batches"):
+        from iolaus.machine.waiting import spin_briefly
+
+        spin_briefly()  # as its commands do, before torch is imported
     if way.kept:
         from iolaus.machine.hardware import keep_freed_memory
 

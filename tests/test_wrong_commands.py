@@ -5,6 +5,9 @@ import yaml
 from conftest import ROOT, thin
 
 WRONG = {
+    "experiment=[cifar10_cpu,nothing]": "experiment=nothing: no such option; allowed: cifar100_grid",
+    "augmentation=[basic,hevy]": "augmentation=hevy: no such option; did you mean heavy?",
+    "-m experiment=digits_search,debug": "experiment=digits_search,debug: hydra/sweeper=optuna holds for a whole sweep",
     "batch_size=256": "batch_size=256: no such option; did you mean trainer.batch_size=256?",
     "model=18": "model=18: no such option; did you mean model=resnet18?",
     "tracker=null": "tracker=null: no such option; did you mean tracker=none?",

@@ -19,7 +19,7 @@ from iolaus.config.schema import fits
 
 CONF = ROOT / "conf"
 KEPT = CONF / "schema.json"
-UNCHECKED = ("help", "job_logging", "local")  # folders: Hydra's own keys, a machine's own values
+UNCHECKED = ("help", "hydra_logging", "job_logging", "local")  # folders: Hydra's own keys, a machine's own values
 FILES = sorted({*CONF.rglob("*.yaml"), *ROOT.glob("experiments/*.yaml")})
 FILES = [path for path in FILES if path.parent.name not in UNCHECKED]
 SIGNATURES_OF_TORCH = ("optimizer", "scheduler", "loss")  # groups

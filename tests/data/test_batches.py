@@ -15,6 +15,7 @@ from iolaus.augment.pipeline import Augmentation
 from iolaus.config.build_data import read_inputs
 from iolaus.data.epoch import EpochPlan, EpochSettings
 from iolaus.data.open import cached_source, clear_source_cache, image_shape, open_data
+from iolaus.data.reading import Item
 from iolaus.data.resident import Resident
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import Source, Split, image_folder
@@ -384,6 +385,14 @@ def test_both_memory_layouts_hold_the_same_numbers_in_their_own_order(make, work
         assert one.is_contiguous()
         assert other.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_what_reads_pictures_puts_them_into_the_models_order(make, workers, layout):
+    data = make(noise_split(), workers, layout=layout, augmentation=Augmentation())
+    (images, _), *_ = data.reader.read([[Item(0), Item(1)]])
+    assert images.is_contiguous(memory_format=layout)
 
 
 def test_train_and_validation_share_one_copy_of_the_images_with_their_source():

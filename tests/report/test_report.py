@@ -228,7 +228,7 @@ def test_results_csv_has_a_column_for_each_key_that_varies_and_numbers_as_they_a
     )
     first, second = rows(tmp_path)
     assert list(first) == ["optimizer.lr", "loss", "status", *BEST, "last_val_accuracy", "last_test_accuracy",
-                           "objective", "epochs", "minutes", "images_per_second", "peak_memory_mib", "error",
+                           "objective", "epochs", "seconds", "minutes", "images_per_second", "peak_memory_mib", "error",
                            "folder"]  # fmt: skip
     assert (first["optimizer.lr"], first["loss"], second["loss"]) == ("0.1", "", "removed")
     assert float(first["last_val_accuracy"]) == float(first["objective"]) == 1 / 3

@@ -209,6 +209,17 @@ def test_joblib_runs_several_at_once_each_with_its_share_of_the_cores(command, m
     }
 
 
+@alone
+def test_the_lines_of_runs_that_train_at_the_same_time_begin_with_their_names(tmp_path):
+    arguments = (*TINY, "-m", "study=s", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    done = subprocess.run([sys.executable, ROOT / "train.py", *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    epochs = [line for line in done.stderr.splitlines() if "train loss" in line]
+    assert sorted(line.partition(":")[0] for line in epochs) == ["seed=0", "seed=1"]
+    logs = [run.read_text() for run in tmp_path.glob("outputs/s/seed=*/run.log")]
+    assert not any("seed=" in log for log in logs)
+
+
 @exhaustive
 @alone
 def test_joblib_in_a_terminal_shows_the_table_of_the_study_and_not_the_lines_of_its_runs(tmp_path):

@@ -102,7 +102,7 @@ def test_weights_from_within_an_epoch_are_called_so(command, monkeypatch):
         return train_step(*arguments, **keywords)
 
     monkeypatch.setattr(loop, "train_step", cut_step)
-    assert command(*TINY, "model=mlp", "dataset.train_count=60").status == 143
+    assert command(*TINY, "model=mlp", "dataset.train_count=60", "trainer.precision=fp32").status == 143
     (run,) = Path("outputs").glob("*/*")
     status, _, err = iolaus("evaluate", run)
     assert status == 2
@@ -257,6 +257,7 @@ def test_other_data_are_judged_by_the_names_of_their_classes(run, tmp_path):
 
 MISTAKES = {
     "no such run": (["nowhere"], "nowhere: no such run"),
+    "a picture and no run": (["data/blue/0.png"], "0.png: is no run, nor a checkpoint; the run comes first"),
     "nearest run": (["outputs/rum"], "nearest names there: run"),
     "a folder that is none": (["data"], "neither a run nor a study"),
     "not about the data": (["outputs/run", "optimizer.lr=1"], "optimizer.lr=1: has no effect here"),

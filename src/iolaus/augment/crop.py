@@ -63,6 +63,8 @@ def pad(images: Tensor, padding: int, mode: PaddingMode) -> Tensor:
     mode: `zeros`, or `reflect`: the border mirrors the image about its outermost pixels, which are not repeated. That
     is torch's F.pad(mode="reflect"), which does not take uint8. It needs `padding` below height and width.
     """
+    if padding == 0:  # of which F.pad would make a copy
+        return images
     padded = F.pad(images, (padding,) * 4)
     if mode == "reflect":
         for dim in (2, 3):  # the columns second, over whole rows, so that they fill the corners

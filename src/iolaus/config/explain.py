@@ -14,7 +14,8 @@ from yaml import YAMLError
 
 import iolaus
 from iolaus.command import end_with_the_reader
-from iolaus.config.places import CONF, all_folders, own_folder
+from iolaus.config.options import explain_choice, explain_group, explain_option, find_option
+from iolaus.config.places import all_folders
 from iolaus.config.quoting import explain_unread
 from iolaus.errors import ConfigError, RunFailed, first_line, nearest, printable
 from iolaus.files.faults import explain_fault
@@ -50,9 +51,7 @@ def explain(error: BaseException) -> list[str]:
         if wrong:
             return wrong
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, option = str(error.missing_cfg_file).rpartition("/")
-        options = [name for name in error.options if not name.startswith("_")]
-        return [f"{group}={option}: no such option; {nearest(option, options)}"]
+        return [explain_option(str(error.missing_cfg_file), error.options)]
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, MissingMandatoryValue):
         return [f"{cause.full_key}: missing; give it as {cause.full_key}=VALUE"]
@@ -77,6 +76,8 @@ def explain(error: BaseException) -> list[str]:
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '((.+?)=(.+))'", str(error)):
         as_list = f"; one value that is a list: {found[2]}=[{found[3]}]" if str(error).startswith("Ambiguous") else ""
         return [f"{found[1]}: several values are a sweep, with -m before them{as_list}"]
+    if (unfit := explain_choice(str(error))) is not None:
+        return [unfit]
     if (unread := explain_unread(str(error), str(cause or ""))) is not None:
         return [unread]
     lines = [line.strip() for line in [*str(error).splitlines(), *str(cause or "").splitlines()] if line.strip()]
@@ -99,13 +100,6 @@ def find_elsewhere(word: str, config: Mapping[Any, Any]) -> str | None:
     return next((found for group in groups if (found := find_option(word, group))), None)
 
 
-def find_option(word: str, group: str) -> str | None:
-    """`optimizer.momentum with optimizer=sgd` where only other options of a group than the chosen one have a key."""
-    files = sorted((CONF / group).glob("*.yaml")) if group.isidentifier() else []
-    names = [file.stem for file in files if re.search(rf"^{re.escape(word)}:", file.read_text(), re.MULTILINE)]
-    return f"{group}.{word} with {group}={' or '.join(names)}" if names else None
-
-
 def explain_yaml(error: YAMLError) -> str:
     """The line for a file that is no YAML: its name, and where it goes wrong."""
     mark = getattr(error, "problem_mark", None)
@@ -113,21 +107,6 @@ def explain_yaml(error: YAMLError) -> str:
         return f"{getattr(error, 'name', 'a file')}: is no YAML ({first_line(error)})"
     what = " ".join(str(part) for part in (getattr(error, "context", None), getattr(error, "problem", None)) if part)
     return f"{mark.name}, line {mark.line + 1}: is no YAML ({what})"
-
-
-def explain_group(override: str) -> str | None:
-    """The line for an override that gives a group a number or null: `batch_size=256`. None for any other override."""
-    group, _, value = override.partition("=")
-    folders = [folder / group for folder in (own_folder("conf"), CONF) if folder and group.isidentifier()]
-    options = sorted(
-        {path.stem for folder in folders for path in folder.glob("*.yaml")}, key=lambda name: (len(name), name)
-    )
-    if not options or not re.fullmatch(r"null|~|true|false|[\d.e+-]+", value.strip()):
-        return None
-    likely = [name for name in options if (name == "none" and value in ("null", "~", "false")) or name.endswith(value)]
-    meant = f"trainer.batch_size={value}" if group == "batch_size" else f"{group}={likely[0]}" if likely else ""
-    hint = f"did you mean {meant}? " if meant else ""
-    return f"{override}: no such option; {hint}allowed: {', '.join(sorted(options))}"
 
 
 def check_flags(arguments: Sequence[str]) -> None:

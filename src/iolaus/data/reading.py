@@ -45,17 +45,17 @@ class _ShapedImages(Dataset[Tensor | str]):
     augmentation: Augmentation | None
 
     def __getitem__(self, item: Item) -> Tensor | str:
-        """(channels, size, size) uint8, or the error message of a broken image."""
+        """(1, channels, size, size) uint8, or the error message of a broken image."""
         try:
             if self.augmentation is None or item.seed is None:
-                return self.shape.read(self.images, item.index)[0]
+                return self.shape.read(self.images, item.index)
             if self.augmentation.scale is None:
                 image, box = self.shape.read(self.images, item.index), None
             else:
                 image, box = self._photograph(item.index, self.augmentation, item.drawn or {})
         except BrokenImage as error:
             return str(error)
-        return self.augmentation.read(image, box, self.shape.size, [item.seed])[0]
+        return self.augmentation.read(image, box, self.shape.size, [item.seed])
 
     def _photograph(self, index: int, augmentation: Augmentation, drawn: Draws) -> tuple[Tensor, Tensor]:
         """A photograph, which has more pixels than the kept square, and the box of its resized crop in pixels.
@@ -76,10 +76,11 @@ class _ShapedImages(Dataset[Tensor | str]):
         return image, scale_boxes(box, whole.factor, image.shape[-2:])
 
 
-def _collate(items: list[Tensor | str]) -> tuple[Tensor, list[int], list[str]]:
+def _collate(items: list[Tensor | str], memory_format: torch.memory_format) -> tuple[Tensor, list[int], list[str]]:
     images = [item for item in items if isinstance(item, Tensor)]
     good = [k for k, item in enumerate(items) if isinstance(item, Tensor)]
-    return torch.stack(images) if images else torch.empty(0), good, [item for item in items if isinstance(item, str)]
+    batch = torch.cat(images).contiguous(memory_format=memory_format) if images else torch.empty(0)
+    return batch, good, [item for item in items if isinstance(item, str)]
 
 
 def _leave_signals_to_the_run(worker: int) -> None:
@@ -103,7 +104,8 @@ class ImageReader:
 
     images: read one by one, or (n, channels, height, width) uint8. An unreadable image raises BrokenImage; with
     settings.on_bad_image=skip it is left out, with one warning, or none if `quiet`. workers: their number, if not
-    settings.num_workers.
+    settings.num_workers. memory_format: of the batches; pictures come with their channels last, and to change the
+    order of their bytes is work for the workers.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class ImageReader:
         pin: bool = False,
         workers: int | None = None,
         quiet: bool = False,
+        memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.skip, self.quiet = settings.on_bad_image == "skip", quiet
         self.skipped: set[str] = set()
@@ -125,7 +128,7 @@ class ImageReader:
             _ShapedImages(images, shape, augmentation),
             batch_sampler=self.plan,
             num_workers=workers,
-            collate_fn=_collate,
+            collate_fn=functools.partial(_collate, memory_format=memory_format),
             pin_memory=pin,
             worker_init_fn=_leave_signals_to_the_run,
             prefetch_factor=settings.prefetch_factor if workers else None,

@@ -28,9 +28,16 @@ class Streaming:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         pin = device.type == "cuda" if dataset.pin_memory is None else dataset.pin_memory
-        self.reader = ImageReader(split.images, settings.shape, dataset, augmentation=settings.augmentation, pin=pin)
+        self.reader = ImageReader(
+            split.images,
+            settings.shape,
+            dataset,
+            augmentation=settings.augmentation,
+            pin=pin,
+            memory_format=memory_format,
+        )
         self.images, self.targets, self.settings = split.images, split.targets, settings
-        self.device, self.memory_format = device, memory_format
+        self.device = device
         self.normalise = Normalise(*settings.statistics, settings.shape.size, device)
 
     def __len__(self) -> int:
@@ -43,7 +50,6 @@ class Streaming:
         parts = [torch.arange(len(self))[part] for part in plan.parts(batch_size, start)]
         for number, (images, places) in enumerate(self._on_device(plan, parts, train), start):
             drawn = plan.rows(places)
-            images = images.contiguous(memory_format=self.memory_format)
             images = self.normalise(plan.augment(images, drawn))
             targets = self.targets[plan.order[places]].to(self.device, non_blocking=True)
             yield plan.erase_and_mix(

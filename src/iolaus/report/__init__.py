@@ -49,7 +49,7 @@ def report_study(study: Study) -> Path:
 def to_csv(study: Study) -> str:
     """One row for each run, with plain numbers: accuracies are fractions. A missing value is empty."""
     columns = {"last_val_accuracy": "val/accuracy", "last_test_accuracy": "test/accuracy", "objective": study.objective}
-    totals = ("minutes", "images_per_second", "peak_memory_mib")
+    totals = ("seconds", "minutes", "images_per_second", "peak_memory_mib")
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     heads = [*study.varied, "status", *RESULT_COLUMNS, *columns, "epochs", *totals, "error", "folder"]

@@ -173,7 +173,7 @@ def all_runs_section(study: Study) -> Section:
         *columns,
         folder_column(study.runs),
     ]
-    note = "Last: at the last epoch. Best: of all epochs for train and val; for test, the epoch best by the objective."
+    note = "Last: at the last epoch. Max and min: of all epochs. Best: at the epoch that is best by the objective."
     if same:
         note += f" The same in all rows: {', '.join(same)}."
     table = Table(columns, heads=len(study.varied), sortable=True)

@@ -108,7 +108,8 @@ def print_study(study: Study, console: "Console | None" = None) -> None:
     console = console or Console()
     runs = rank_runs(study)
     print_table(console, study_table(study, runs[:MOST_ROWS], console))
-    print_line(console, describe_columns(study))
+    if any(run.history for run in study.runs):
+        print_line(console, describe_columns(study))
     if len(runs) > MOST_ROWS:
         print_line(console, f"and {len(runs) - MOST_ROWS} more: {format_counts(Counter(run.status for run in runs))}")
     failed = [run for run in runs if run.error]  # a message within the table would squeeze all its columns
@@ -142,9 +143,9 @@ def live_view(study: Study, total: int | None, console: "Console") -> "Group":
         line += f"; best {study.objective} {value}: {format_settings(study, best)}"
     running = [run for run in study.runs if run.status == RUNNING]
     others = [run for run in rank_runs(study) if run.status != RUNNING]
-    room = max(3, console.height - LINES_AROUND - len(running))
+    room = max(3, console.height - LINES_AROUND - len(running) - len(line) // console.width)
     parts: list[RenderableType] = [
-        Text(line, style="bold", no_wrap=True, overflow="ellipsis"),
+        Text(line, style="bold"),
         fit_table(study, [*running, *others[:room]], console),
     ]
     return Group(*parts, *([Text(f"and {len(others) - room} more")] if len(others) > room else []))

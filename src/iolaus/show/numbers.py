@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 MISSING = "–"  # a number that was not measured, or a key that a run does not have
 PLAIN_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-WORDS = {"images_per_second": "images/s", "peak_memory_mib": "peak MiB"}
+WORDS = {
+    "images_per_second": "images/s",
+    "peak_memory_mib": "peak MiB",
+    # over all epochs, where best_test_* are of one epoch, the best by the objective
+    **{f"best_{split}_accuracy": f"max {split} accuracy" for split in ("train", "val")},
+    **{f"best_{split}_loss": f"min {split} loss" for split in ("train", "val")},
+}
 DECIMALS = {"accuracy": 2, "seconds": 1, "parameters": 0, "epochs": 0, "second": 0, "mib": 0}  # by the last word
 
 

@@ -177,7 +177,12 @@ class GridSweeper(Sweeper):
             while not stopping.is_set() and self._may_begin() and (numbered := next(waiting, None)) is not None:
                 returns[numbered[0]] = self._run_to_its_end(*numbered, stopping)
 
-        work_in_threads(work, n_jobs, stopping, self.folder, total, end_jobs)
+        try:
+            work_in_threads(work, n_jobs, stopping, self.folder, total, end_jobs)
+        except (KeyboardInterrupt, SystemExit):
+            done = total - sum(self.run_folders[number].status() != FINISHED for number in jobs)
+            log.warning("the grid is stopped: %d of %d runs are done; the same command goes on", done, total)
+            raise
         return [returns[number] for number in sorted(returns)]
 
     def _run_to_its_end(self, number: int, job: list[str], stopping: threading.Event) -> JobReturn:

@@ -15,6 +15,8 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
+
 from iolaus.command import can_redraw
 from iolaus.errors import ConfigError
 from iolaus.machine.parent import at_work, watch_parent
@@ -95,7 +97,7 @@ def run_in_worker(task_function: "TaskFunction", sweeper: int, config: "DictConf
         signal.signal(number, raise_exit)  # until the run has its own handler
     at_work.set()
     try:
-        with silence_terminal() if can_redraw(sys.stdout) else contextlib.nullcontext():
+        with silence_terminal() if can_redraw(sys.stdout) else name_lines(HydraConfig.get().sweep.subdir):
             return task_function(config)
     except (SystemExit, KeyboardInterrupt):
         return math.nan
@@ -115,6 +117,15 @@ def silence_terminal() -> Iterator[None]:
             logging.getLogger().removeHandler(handler)
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         yield
+
+
+@contextlib.contextmanager
+def name_lines(run: str) -> Iterator[None]:
+    """Begin each line of the log outside of run.log with the run's name: several runs write there at once."""
+    for handler in logging.getLogger().handlers:
+        if type(handler) is logging.StreamHandler:
+            handler.setFormatter(logging.Formatter(f"{run}: %(message)s"))
+    yield
 
 
 def end_workers(threads: list[threading.Thread], kill: bool) -> None:

@@ -69,8 +69,6 @@ def work_in_threads(
         finally:
             end_jobs(threads, stopping.is_set())
     if failures:
-        if not isinstance(failures[0], Exception):  # a signal
-            log.warning("stopped; the same command goes on")
         raise failures[0]
 
 

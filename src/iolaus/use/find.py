@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -47,6 +48,8 @@ def find_run(given: str | Path) -> Path:
     path = Path(given).expanduser()
     if str(given) == "last":
         return newest_run()
+    if path.is_file() and path.suffix != ".pt" and not zipfile.is_zipfile(path):
+        raise ConfigError(f"{given}: is no run, nor a checkpoint; the run comes first: last, its folder or its {BEST}")
     if path.is_file() or RunFolder(path).is_run() or (path / BEST).is_file():
         return path
     if not path.is_dir():
