@@ -1,5 +1,6 @@
 """The launcher of a sweep: one of Hydra's plugins, or our own for Slurm, imported only where it is chosen."""
 
+import logging
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING
 
@@ -23,11 +24,11 @@ def is_slurm(config: "DictConfig") -> bool:
 
 
 def make_launcher(
-    config: "DictConfig", hydra_context: "HydraContext", task_function: "TaskFunction"
+    config: "DictConfig", hydra_context: "HydraContext", task_function: "TaskFunction", quiet: bool = False
 ) -> "tuple[Launcher, SlurmLauncher | None]":
     """The launcher that a sweep's configuration names; and itself, where the sweep hands all its work to Slurm.
 
-    Raises ConfigError for a key that a launcher of Hydra's does not have; ours checks its own.
+    quiet: without the launcher's own lines, where the sweep tells of each run itself. Raises ConfigError for a key that a launcher of Hydra's does not have; ours checks its own.
     """
     if is_dataclass(schema := OmegaConf.get_type(config.hydra.launcher)):
         names = {field.name for field in fields(schema)}
@@ -42,6 +43,7 @@ def make_launcher(
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=hydra_context, task_function=task_function, config=config
     )
+    logging.getLogger(type(launcher).__module__).setLevel(logging.WARNING if quiet else logging.NOTSET)
     if is_slurm(config) and not is_worker():
         assert isinstance(launcher, SlurmLauncher)
         return launcher, launcher

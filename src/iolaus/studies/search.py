@@ -77,7 +77,8 @@ class OptunaSweeper(Sweeper):
         n_jobs = runs_at_once(config, settings.n_jobs, default=1)
         self.n_jobs = None if n_jobs is None else min(n_jobs, settings.n_trials)
         self.settings, self.max_minutes = settings, limit_of_command(config)
-        self.launcher, self.queue = make_launcher(config, self.loader.put_into(hydra_context), task_function)
+        context = self.loader.put_into(hydra_context)
+        self.launcher, self.queue = make_launcher(config, context, task_function, quiet=True)
 
     def sweep(self, arguments: list[str]) -> dict[str, Any]:
         """Run trials until the study has `n_trials`, together with every other process that works at it."""
