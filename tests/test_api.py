@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from test_architecture import modules_after
 
 import iolaus
-from iolaus.api import format_value
+from iolaus.api import format_value, read_number
 
 CPU = {"device": "cpu", "precision": "fp32"}
 
@@ -146,6 +146,7 @@ def test_the_runs_of_a_folder_are_flat_dicts_with_numbers(command):
     runs = iolaus.runs("outputs/s")
     assert [run["optimizer.lr"] for run in runs] == [0.01, 0.1]
     assert all(run["status"] == "finished" and 0 <= run["best_val_accuracy"] <= 1 for run in runs)
+    assert read_number("null") is None
     assert {type(value) for run in runs for value in run.values()} <= {str, int, float, type(None)}
     with pytest.raises(iolaus.ConfigError, match=r"^nowhere: no such folder$"):
         iolaus.runs("nowhere")

@@ -535,3 +535,10 @@ def test_a_run_that_stopped_early_does_not_train_longer(command):
     outcome = command("resume=outputs/short", "trainer.epochs=9")
     assert outcome.status == 2
     assert "early stopping ended the run in epoch" in outcome.err
+
+
+def test_resume_of_a_study_and_of_a_misspelt_run_say_what_is_meant(command):
+    command("-m", *TINY, "study=s", "seed=0,1")
+    assert "resume=outputs/s: is a study; the command that began it goes on with it" in command("resume=outputs/s").err
+    assert "nearest names there: seed=1, seed=0" in command("resume='outputs/s/seed=3'").err
+    assert not [path for path in Path("outputs").iterdir() if path.name != "s"]

@@ -96,8 +96,10 @@ def to_row(one: Run) -> dict[str, Any]:
     return {"folder": str(one.folder), "status": one.status, "error": one.error, **settings, **one.numbers}
 
 
-def read_number(text: str) -> int | float | str:
-    """The number that a text is, else the text."""
+def read_number(text: str) -> int | float | str | None:
+    """The number that a text is, None for `null`, else the text."""
+    if text == "null":
+        return None
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)

@@ -51,7 +51,8 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     """`did you mean …` and all that is allowed, for the end of an error line."""
     names = sorted(str(name) for name in allowed)
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.65)
-    hint = f"did you mean {close[0]}? " if close else ""
+    close = close or [name for name in names if len(word) > 2 and word in name][:3]
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
     return f"{hint}allowed: {', '.join(names) if names else 'none'}"
 
 

@@ -3,6 +3,7 @@
 import logging
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
@@ -12,8 +13,8 @@ from iolaus.config.quoting import paste
 from iolaus.config.unchanged import check_same_run, check_unchanged
 from iolaus.errors import ConfigError, first_line
 from iolaus.files import checkpoint
-from iolaus.files.layout import DONE, PRUNED
-from iolaus.files.run_folder import RunFolder
+from iolaus.files.layout import DONE, HYDRA, PRUNED
+from iolaus.files.run_folder import RunFolder, similar_names
 from iolaus.studies.job import EPOCHS, Job
 from iolaus.trust.command_line import repeats_target
 
@@ -35,8 +36,12 @@ def load_resumed(cfg: DictConfig, job: Job) -> DictConfig:
     if others:
         raise ConfigError(f"{given}: goes on with the run's own configuration; drop {shlex.join(others)}")
     if not folder.is_run():
-        none = "outputs/ holds no unfinished run"
-        raise ConfigError(f"{given}: {none if cfg.resume == 'last' else 'not the folder of a run (no .hydra/ in it)'}")
+        if cfg.resume == "last":
+            raise ConfigError(f"{given}: outputs/ holds no unfinished run")
+        named = Path(str(cfg.resume))
+        if any(named.glob(f"*/{HYDRA}")):
+            raise ConfigError(f"{given}: is a study; the command that began it goes on with it")
+        raise ConfigError(f"{given}: not the folder of a run (no {HYDRA}/ in it){similar_names(named)}")
     check_not_done(given, cfg.trainer.epochs, job)
     config = folder.saved_config()
     config.merge_with_dotlist([override for override in job.overrides if override.startswith(MAY_CHANGE)])

@@ -67,9 +67,9 @@ def run(cfg: DictConfig) -> float:
                 return math.nan
             raise ConfigError(f"resume={cfg.get('resume')}: another process trains in {job.folder}")
     except (ConfigError, RunFailed) as error:
+        # all that Hydra composed was checked, unless a `${…}` in it leads nowhere
+        error.complete = not isinstance(error.__cause__, OmegaConfBaseException)
         if not job.sweeping:  # an exit, as Hydra would put a line of its own before an error's
-            # all that Hydra composed was checked, unless a `${…}` in it leads nowhere
-            error.complete = not isinstance(error.__cause__, OmegaConfBaseException)
             raise SystemExit(2 if isinstance(error, ConfigError) else 1) from error
         if not Told.instance().by_sweeper:
             Told.instance().tell(error)  # Hydra shows only the first error of a sweep, and at its end

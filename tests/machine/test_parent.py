@@ -27,12 +27,27 @@ time.sleep(300)
 """
 
 
+CTRL_C = """
+import os, signal
+from iolaus.machine import parent
+parent.watch_parent(os.getppid())
+signal.raise_signal(signal.SIGINT)
+print("goes on")
+"""
+
+
 def is_alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as stat:
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def test_ctrl_c_does_not_reach_a_child_between_two_runs():
+    done = subprocess.run([sys.executable, "-c", CTRL_C], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "goes on\n", "")
 
 
 def test_a_child_ends_with_its_parent_and_one_at_a_run_when_that_has_ended(tmp_path):

@@ -150,6 +150,16 @@ def test_the_evaluation_of_the_best_run_is_in_the_page(tmp_path):
     assert [row["class"] for row in tables(best, "Evaluation")] == ["dog", r"\<cat\>"]  # a report of that run alone
 
 
+@pytest.mark.parametrize("epoch", [4, 5])
+def test_an_evaluation_of_an_earlier_best_is_called_so(tmp_path, epoch):
+    run = make_run(tmp_path / "0", ["model=a"], 0.5)
+    result = json.loads((run / "results.json").read_text())
+    result["metrics"] = {**result.get("metrics", {}), "best": {"epoch": 5}}
+    (run / "results.json").write_text(json.dumps(result))
+    (run / "evaluation.json").write_text(json.dumps({"split": "test", "weights": "best.pt", "epoch": epoch}))
+    assert ("Of an earlier best.pt" in markdown(tmp_path)) == (epoch == 4)
+
+
 def test_hardware_is_side_by_side_and_open_where_precision_or_batch_size_varies(tmp_path):
     for i, precision in enumerate(("fp32", "bf16")):
         run = make_run(tmp_path / str(i), [f"trainer.precision={precision}"], 0.5, 0.6,

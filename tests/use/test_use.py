@@ -320,6 +320,24 @@ def test_a_study_stands_for_its_best_run_and_last_for_the_newest(command):
     assert iolaus("report", "last")[1].splitlines()[0] == str(newest_run() / "report.html")
 
 
+def test_what_is_named_by_mistake_is_told_before_anything_is_written(command):
+    command("-m", *TINY, "study=s", "seed=0,1")
+    status, out, err = iolaus("predict", "outputs/s/seed=0", "outputs/s/seed=1")
+    assert (status, out) == (2, "")
+    assert "outputs/s/seed=1: is a run" in err
+    before = sorted(Path("outputs/s/seed=1").iterdir())
+    status, out, err = iolaus("evaluate", "outputs/s/seed=0", "--out", "outputs/s/seed=1")
+    assert (status, out) == (2, "")
+    assert "--out outputs/s/seed=1: is the folder of another run" in err
+    assert sorted(Path("outputs/s/seed=1").iterdir()) == before
+    command(*TINY, "objective=val/loss", "hydra.run.dir=outputs/other")
+    assert "outputs: has no best run, as it holds 2 kinds" in iolaus("evaluate", "outputs")[2]
+    with pytest.raises(ValueError, match="outputs: is a folder; give the pictures in it"):
+        load("outputs/s/seed=0").predict("outputs")
+    with pytest.raises(ValueError, match=r"^can't read image nothere.png: [^;]*$"):
+        load("outputs/s/seed=0").predict("nothere.png")
+
+
 def test_images_in_memory_are_known_by_their_numbers(command):
     outcome = command(*TINY, "trainer.precision=fp32")
     assert iolaus("evaluate", "last")[0] == 0

@@ -14,9 +14,9 @@ from yaml import YAMLError
 
 import iolaus
 from iolaus.command import end_with_the_reader
-from iolaus.config.options import explain_choice, explain_group, explain_option, find_option
+from iolaus.config.options import CHOICES, explain_choice, explain_group, explain_list, explain_option, find_option
 from iolaus.config.places import all_folders
-from iolaus.config.quoting import explain_unread
+from iolaus.config.quoting import explain_unread, find_spaces
 from iolaus.errors import ConfigError, RunFailed, first_line, nearest, printable
 from iolaus.files.faults import explain_fault
 
@@ -74,8 +74,11 @@ def explain(error: BaseException) -> list[str]:
     if found := re.match(r"Could not delete from config. '(.+)' does not exist", str(error)):
         return [f"~{found[1]}: there is no such key to leave out"]
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '((.+?)=(.+))'", str(error)):
-        as_list = f"; one value that is a list: {found[2]}=[{found[3]}]" if str(error).startswith("Ambiguous") else ""
-        return [f"{found[1]}: several values are a sweep, with -m before them{as_list}"]
+        other = f"; one value that is a list: {found[2]}=[{found[3]}]"
+        if re.fullmatch(r"\d+,\d+", found[3]):
+            other = f"; a decimal point: {found[2]}={found[3].replace(',', '.')}"
+        is_list = str(error).startswith("Ambiguous") and found[2] not in CHOICES
+        return [f"{found[1]}: several values are a sweep, with -m before them{other if is_list else ''}"]
     if (unfit := explain_choice(str(error))) is not None:
         return [unfit]
     if (unread := explain_unread(str(error), str(cause or ""))) is not None:
@@ -94,7 +97,8 @@ def find_elsewhere(word: str, config: Mapping[Any, Any]) -> str | None:
     if meant is not None:
         return meant
     groups = {str(group): config[group] for group in config if isinstance(config.get(group), Mapping)}
-    keys = [f"{group}.{key}" for group, node in groups.items() for key in node if plain(str(key)) == plain(word)]
+    named = [(f"{group}.{key}", str(key)) for group, node in groups.items() for key in node]
+    keys = [full for full, key in named if plain(word) in (plain(key), plain(full))]
     if keys:
         return min(keys, key=lambda key: not key.startswith("trainer."))
     return next((found for group in groups if (found := find_option(word, group))), None)
@@ -111,6 +115,8 @@ def explain_yaml(error: YAMLError) -> str:
 
 def check_flags(arguments: Sequence[str]) -> None:
     """Raise ConfigError for a key that is given as an option of other programs: `--lr 0.1`, `--epochs=3`."""
+    if cut := [*find_spaces(arguments), *filter(None, map(explain_list, arguments))]:
+        raise ConfigError(*cut, complete=True)
     problems = []
     for i, argument in enumerate(arguments):
         name, given, value = argument.removeprefix("--").partition("=")

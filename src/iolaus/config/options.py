@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from iolaus.config.places import CONF, EXPERIMENTS, own_folder
 from iolaus.errors import nearest
 
+CHOICES = ("dataset", "model", "optimizer", "scheduler", "loss")  # groups of which a run has one option
 NOT_LOADED = re.compile(r"Could not load '(?P<group>.+)/(?P<option>[^/']+)'")  # of a list: augmentation=[basic,nix]
 TOO_LATE = re.compile(r"'(?P<group>.+)' must be selected before the sweep .* from '.*' to '(?P<option>[^']*)'")
 
@@ -38,6 +39,14 @@ def explain_choice(message: str) -> str | None:
         chosen = f"{found['group']}={found['option']}"
         return f"{given}: {chosen} holds for a whole sweep, so a recipe with it is given alone, not as one of several"
     return None
+
+
+def explain_list(override: str) -> str | None:
+    """The line for several options of a group that has one: `optimizer=[sgd,adam]`. None for any other override."""
+    group, _, value = override.partition("=")
+    if group not in CHOICES or not re.fullmatch(r"\[.*,.*\]", value):
+        return None
+    return f"{override}: a run has one option of this group; a sweep over several is -m {group}={value[1:-1]}"
 
 
 def explain_group(override: str) -> str | None:

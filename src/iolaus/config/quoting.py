@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from iolaus.files.layout import HYDRA
@@ -34,6 +35,8 @@ def explain_unread(message: str, reason: str) -> str | None:
     if override == "last" or Path(override).is_relative_to(OUTPUTS) or (Path(override) / HYDRA).is_dir():
         run = shlex.quote(override)
         return f"{run}: a run that has begun is shown by iolaus evaluate {run} and iolaus report {run}"
+    if value.startswith("~"):
+        return f"{override}: the shell knows ~ only at the beginning of a word; give {key}=$HOME{value[1:]}"
     if not equals:
         return f"{override}: must be key=value; a value with a space is quoted twice: {quote_value('key', 'a b')}"
     if re.match(r"choice\(.*\bnull\b", value):
@@ -47,6 +50,20 @@ def explain_unread(message: str, reason: str) -> str | None:
     if re.match(r"\w+\(", value):  # a function of Hydra's: range(1,x), interval(a)
         return f"{override}: {reason.splitlines()[-1].strip() if reason.strip() else 'can not be read'}"
     return f"{override}: a value with such characters is quoted: {quote_value(key, value)}"
+
+
+def find_spaces(arguments: Sequence[str]) -> list[str]:
+    """A line for each override that spaces have cut apart: `lr = 0.1`, `lr= 0.1`, `seed=0, 1, 2`."""
+    lines = []
+    for i, argument in enumerate(arguments):
+        parts = [arguments[i - 1], argument] if argument.startswith("=") and i else [argument]
+        for following in arguments[i + 1 :]:
+            if "=" not in argument or not parts[-1].endswith(("=", ",")) or re.search("^[-~+]|=", following):
+                break
+            parts.append(following)
+        if len(parts) > 1:
+            lines.append(f"{' '.join(parts)}: spaces cut an override apart; give {''.join(parts)}")
+    return lines
 
 
 def missing_bracket(value: str) -> str | None:

@@ -164,7 +164,8 @@ def image_folder(
     require_folder("root", root)
     base = Path(root)
     if not base.is_dir():
-        raise ValueError(f"root={base.absolute()}: no such folder; it should hold train/ and test/, or class folders")
+        what = "is a file" if base.is_file() else "no such folder"
+        raise ValueError(f"root={base.absolute()}: {what}; it should hold train/ and test/, or class folders")
     require_fraction("test_fraction", test_fraction)
     require(min_per_class is None or min_per_class >= 1, "min_per_class", min_per_class, "1 or more, or null")
     try:

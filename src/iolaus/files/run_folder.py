@@ -1,5 +1,6 @@
 """A run's folder: what it holds, whose it is, and how it is found, taken and given up."""
 
+import difflib
 import json
 import logging
 import shutil
@@ -202,6 +203,13 @@ def claim_folder(folder: Path) -> Path:
         except FileExistsError:
             number += 1
             candidate = folder.with_name(f"{folder.name}-{number}")
+
+
+def similar_names(folder: Path) -> str:
+    """`; nearest names there: …` for a folder that is not there, or nothing."""
+    names = sorted(path.name for path in folder.parent.iterdir()) if folder.parent.is_dir() else []
+    near = [] if folder.exists() else difflib.get_close_matches(folder.name, names, n=3, cutoff=0.5)
+    return f"; nearest names there: {', '.join(near)}" if near else ""
 
 
 def remove_empty(folder: Path) -> None:

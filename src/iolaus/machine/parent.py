@@ -4,6 +4,7 @@ It imports nothing of ours: joblib's workers look at their parent before they im
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -21,4 +22,5 @@ def end_with(parent: int, is_busy: Callable[[], bool] = lambda: False) -> None:
 
 def watch_parent(parent: int) -> None:
     """Let a thread end this process with its parent, but for a run that is at work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, too, which ends the runs by SIGTERM
     threading.Thread(target=end_with, args=(parent, at_work.is_set), daemon=True).start()

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from iolaus.files.atomic import read_json
-from iolaus.files.layout import CONFUSION, EVALUATION, MISTAKES
+from iolaus.files.layout import BEST, CONFUSION, EVALUATION, MISTAKES
 from iolaus.report.configurations import Configuration, best_configuration
 from iolaus.report.document import Block, Cell, Column, Facts, Photo, Section, Table, Text
 from iolaus.report.parsing import get_nested, numbers_in, text_in
@@ -32,6 +32,9 @@ def evaluation_section(study: Study, ranking: Sequence[Configuration]) -> list[S
     if facts.get(metric_of("skipped_images").word) == "0":
         del facts[metric_of("skipped_images").word]
     blocks: list[Block] = [Facts([(name, value) for name, value in facts.items() if value])]
+    best_epoch = get_nested(run.result, "metrics", "best", "epoch")
+    if found.get("weights") == BEST and best_epoch is not None and found.get("epoch") != best_epoch:
+        blocks.append(Text(f"Of an earlier {BEST}: the run has become better since; evaluate it again.", "note"))
     blocks += [*pictures_of(run, study), *class_table(found)]
     title = "Evaluation" if len(study.runs) == 1 else "Evaluation of the best run"
     return [Section(title, blocks)]

@@ -77,7 +77,10 @@ class Folders(Callback):
             end_rehearsal()
         folder = find_unfinished(config.resume) if config.get("resume") else None
         if folder is None or not folder.is_run():  # run.py refuses to resume a folder without a run
-            folder = RunFolder(claim_folder(Path(config.hydra.run.dir)))
+            wanted = Path(config.hydra.run.dir)
+            folder = RunFolder(claim_folder(wanted))
+            if folder.path != wanted and any(o.startswith("hydra.run.dir=") for o in config.hydra.overrides.hydra):
+                log.warning("hydra.run.dir=%s: is there already; this run is in %s", wanted, folder)
             try:
                 record_host(folder.lock)  # whose folder it is, should the process be killed now
             except OSError:

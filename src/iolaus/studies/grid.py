@@ -90,15 +90,20 @@ class GridSweeper(Sweeper):
         if self.queue is not None:
             self.queue.submit(len(to_run))
             return returns
-        if is_slurm(self.config):
-            to_run = self._run_as_worker(to_run, returns)
-        elif self.n_jobs is not None and to_run:
-            returns = self._run_in_workers(to_run, min(self.n_jobs, len(to_run)), len(jobs))
-        elif to_run:
-            for first, overrides in self._batches(to_run):
-                if not self._may_begin():
-                    break
-                returns += self.launcher.launch(overrides, initial_job_idx=first)
+        try:
+            if is_slurm(self.config):
+                to_run = self._run_as_worker(to_run, returns)
+            elif self.n_jobs is not None and to_run:
+                returns = self._run_in_workers(to_run, min(self.n_jobs, len(to_run)), len(jobs))
+            elif to_run:
+                for first, overrides in self._batches(to_run):
+                    if not self._may_begin():
+                        break
+                    returns += self.launcher.launch(overrides, initial_job_idx=first)
+        except (KeyboardInterrupt, SystemExit):
+            done = len(jobs) - sum(folder.status() != FINISHED for folder in self.run_folders.values())
+            log.warning("the grid is stopped: %d of %d runs are done; the same command goes on", done, len(jobs))
+            raise
         if left := len(to_run) - len(returns):
             did = f"{left} of {len(jobs)} runs did not begin"
             log.warning("hydra.sweeper.timeout=%g: %s; the same command goes on", self.timeout, did)
@@ -177,12 +182,7 @@ class GridSweeper(Sweeper):
             while not stopping.is_set() and self._may_begin() and (numbered := next(waiting, None)) is not None:
                 returns[numbered[0]] = self._run_to_its_end(*numbered, stopping)
 
-        try:
-            work_in_threads(work, n_jobs, stopping, self.folder, total, end_jobs)
-        except (KeyboardInterrupt, SystemExit):
-            done = total - sum(self.run_folders[number].status() != FINISHED for number in jobs)
-            log.warning("the grid is stopped: %d of %d runs are done; the same command goes on", done, total)
-            raise
+        work_in_threads(work, n_jobs, stopping, self.folder, total, end_jobs)
         return [returns[number] for number in sorted(returns)]
 
     def _run_to_its_end(self, number: int, job: list[str], stopping: threading.Event) -> JobReturn:

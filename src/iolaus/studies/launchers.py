@@ -28,7 +28,8 @@ def make_launcher(
 ) -> "tuple[Launcher, SlurmLauncher | None]":
     """The launcher that a sweep's configuration names; and itself, where the sweep hands all its work to Slurm.
 
-    quiet: without the launcher's own lines, where the sweep tells of each run itself. Raises ConfigError for a key that a launcher of Hydra's does not have; ours checks its own.
+    quiet: without the launcher's own lines, where the sweep tells of each run itself. Raises ConfigError for a key that
+    a launcher of Hydra's does not have; ours checks its own.
     """
     if is_dataclass(schema := OmegaConf.get_type(config.hydra.launcher)):
         names = {field.name for field in fields(schema)}

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from iolaus.data.epoch import EpochSettings
 from iolaus.data.image_input import ImageInput
+from iolaus.data.reading import SKIP_HINT
 from iolaus.data.shape import ImageShape
-from iolaus.data.split import LazyImages, Split
+from iolaus.data.split import BrokenImage, LazyImages, Split
 from iolaus.data.streaming import Streaming
 from iolaus.machine import hardware
 from iolaus.methods.tta import TTA, average_logits
@@ -74,8 +75,15 @@ class Classifier:
         many = images if isinstance(images, Sequence) and not isinstance(images, str) else [images]
         settings = DatasetSettings(num_workers=0)
         pictures, found = Pictures(many), []
-        for _, logits in self.judge(LazyImages(pictures, range(len(pictures)), self.input.pixels), settings):
-            found += [self._describe(row) for row in logits.softmax(dim=1)]
+        if folders := [name for name in many if isinstance(name, str | Path) and Path(name).is_dir()]:
+            raise ValueError(
+                f"{folders[0]}: is a folder; give the pictures in it, such as sorted(Path(…).glob('*.jpg'))"
+            )
+        try:
+            for _, logits in self.judge(LazyImages(pictures, range(len(pictures)), self.input.pixels), settings):
+                found += [self._describe(row) for row in logits.softmax(dim=1)]
+        except BrokenImage as error:  # no key of a configuration helps here
+            raise BrokenImage(str(error).removesuffix(f"; {SKIP_HINT}")) from None
         return found
 
     def _describe(self, probs: Tensor) -> Prediction:

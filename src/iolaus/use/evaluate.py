@@ -47,6 +47,8 @@ def main(arguments: Sequence[str]) -> int:
     CommandLine.instance().read(given.overrides)
     saved = read_model(choose_run(given.run), given.weights)
     config = replace_data(saved.config, given.overrides)
+    if given.out and RunFolder(given.out).is_run() and not given.out.samefile(saved.folder):
+        raise ConfigError(f"--out {given.out}: is the folder of another run; give a folder of its own")
     model = load_model(replace(saved, config=config), given.device, given.precision)
     asked = [*([given.split] if given.split != "test" else []), *([given.weights] if given.weights != "best" else [])]
     out = given.out or default_folder(saved.folder, [*asked, *given.overrides])

@@ -1,6 +1,5 @@
 """Which run is meant, and what its files hold of the model: weights, classes, input, configuration."""
 
-import difflib
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from iolaus.errors import ConfigError, first_line, printable
 from iolaus.files import checkpoint
 from iolaus.files.layout import BEST, FINISHED, HYDRA, LAST
 from iolaus.files.moved import update_config
-from iolaus.files.run_folder import RunFolder, newest_run
+from iolaus.files.run_folder import RunFolder, newest_run, similar_names
 
 Which = Literal["best", "last"]
 
@@ -53,11 +52,7 @@ def find_run(given: str | Path) -> Path:
     if path.is_file() or RunFolder(path).is_run() or (path / BEST).is_file():
         return path
     if not path.is_dir():
-        parent = path.parent
-        names = sorted(p.name for p in parent.iterdir()) if parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-        hint = f"; nearest names there: {', '.join(near)}" if near else ""
-        raise ConfigError(f"{given}: no such run{hint}")
+        raise ConfigError(f"{given}: no such run{similar_names(path)}")
     return best_run_of(path)
 
 
@@ -71,6 +66,7 @@ def choose_run(given: str | Path) -> Path:
 
 def best_run_of(folder: Path) -> Path:
     """The run of a study whose objective is best, as the study's own table has it. Raises ConfigError."""
+    from iolaus.report.groups import split_study
     from iolaus.report.runs import read_study
 
     if not any(folder.glob(f"**/{HYDRA}/config.yaml")):
@@ -79,6 +75,11 @@ def best_run_of(folder: Path) -> Path:
         study = read_study(folder)
     except ValueError as error:
         raise ConfigError(first_line(error)) from error
+    groups = [group.name for group in split_study(study)]
+    if len(groups) > 1:
+        raise ConfigError(
+            f"{folder}: has no best run, as it holds {len(groups)} kinds ({'; '.join(groups)}); give a study"
+        )
     usable = [run for run in study.runs if run.status == FINISHED and (run.folder / BEST).is_file()]
     if not usable:
         raise ConfigError(f"{folder}: no run of this study is finished and has a {BEST}")

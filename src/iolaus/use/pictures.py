@@ -11,6 +11,7 @@ from torch import Tensor
 from iolaus.data.image_files import ImageFiles
 from iolaus.data.listing import FolderTree
 from iolaus.errors import ConfigError
+from iolaus.files.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,6 +46,8 @@ def list_files(given: Iterable[str], lines: Iterable[str]) -> list[str]:
     for path in given:
         if path == "-":
             files += [name for line in lines if (name := line.rstrip("\r\n"))]
+        elif RunFolder(Path(path)).is_run():
+            raise ConfigError(f"{path}: is a run; after the first one come the pictures that it is to judge")
         elif Path(path).is_dir():
             found = FolderTree(Path(path)).pictures(path, set())
             if not found:
