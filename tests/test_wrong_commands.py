@@ -8,6 +8,7 @@ WRONG = {
     "experiment=[cifar10_cpu,nothing]": "experiment=nothing: no such option; allowed: cifar100_grid",
     "augmentation=[basic,hevy]": "augmentation=hevy: no such option; did you mean heavy?",
     "-m experiment=digits_search,debug": "experiment=digits_search,debug: hydra/sweeper=optuna holds for a whole sweep",
+    "+experiment=debug": "+experiment=debug: is in the configuration already; drop the +",
     "model = cnn": "model = cnn: spaces cut an override apart; give model=cnn",
     "lr= 0.1 seed=1": "lr= 0.1: spaces cut an override apart; give lr=0.1",
     "-m seed=0, 1, 2": "seed=0, 1, 2: spaces cut an override apart; give seed=0,1,2",
@@ -40,7 +41,7 @@ WRONG = {
     "dataset=synthetic dataset.num_classes=-1": "dataset.num_classes=-1: must be 1 or more",
     "tracker.tensorboard=null": "tracker.tensorboard=None: must be a tracker with a _target_",
     "+foo=3": "foo=3: no such key; allowed: ",
-    "augmentation=[heavy,nothing]": "Could not load 'augmentation/nothing'",
+    "augmentation=[heavy,nothing]": "augmentation=nothing: no such option; allowed: advanced, basic",
     "resume=": "resume=: must be the folder of a run, or last",
     "study=": "study=: must be the name of a folder in outputs/, or null",
     "scheduler=step scheduler.step_size=-1": "scheduler.step_size=-1: must be above 0",
@@ -79,6 +80,10 @@ def test_a_reference_that_leads_nowhere_hides_no_other_mistake(command):
 
 
 WRONG_SEARCHES = {
+    "lr=intervall(0.1,0.2)": "lr=intervall(0.1,0.2): no such function; did you mean interval?",
+    "lr=interval(0.2,0.1)": "but got (low=0.2, high=0.1); a space is",
+    "lr=interval(0.1,0.2) hydra.sweeper.n_trials=two": "hydra.sweeper.n_trials=two",
+    "lr=interval(0.1,0.2) hydra/launcher=joblib hydra.launcher.n_jobs=two": "hydra.launcher.n_jobs=two: Value 'two'",
     "lr=interval(0.1,0.2) hydra.sweep.subdir=x": "hydra.sweep.subdir=x: a search calls the folders of its trials",
     "lr=interval(0.1,0.2) hydra/sweeper/pruner=percentile hydra.sweeper.pruner.percentile=200": "Percentile must",
     "lr=interval(0.1,0.2) hydra.sweeper.params=x": "hydra.sweeper.params=x: must be a mapping of keys to their values",

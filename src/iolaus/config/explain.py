@@ -71,6 +71,11 @@ def explain(error: BaseException) -> list[str]:
         return [f"{cause.full_key}: no such key; {likely}{hint}"]
     if found := re.match(r"Could not append to config. An item is already at '(.+)'", str(error)):
         return [f"+{found[1]}: is in the configuration already; drop the +"]
+    if found := re.match(r"Multiple values for (\S+)\. To override", str(error)):
+        added = next((word for word in sys.argv[1:] if word.startswith(f"+{found[1]}=")), f"+{found[1]}")
+        return [f"{added}: is in the configuration already; drop the +"]
+    if cause is not None and (found := re.match(r"Error merging override (.+)", str(error))):
+        return [f"{found[1]}: {first_line(cause)}"]
     if found := re.match(r"Could not delete from config. '(.+)' does not exist", str(error)):
         return [f"~{found[1]}: there is no such key to leave out"]
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '((.+?)=(.+))'", str(error)):

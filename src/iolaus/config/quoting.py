@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from iolaus.errors import nearest
 from iolaus.files.layout import HYDRA
 from iolaus.files.run_folder import OUTPUTS
 
@@ -47,7 +48,9 @@ def explain_unread(message: str, reason: str) -> str | None:
     if re.search(r"\s[\w./@+~-]+=", value) and not re.search("['\"]", value):
         apart = " ".join(map(shlex.quote, override.split()))
         return f"{override}: two overrides stand in one pair of quotes; each has its own: {apart}"
-    if re.match(r"\w+\(", value):  # a function of Hydra's: range(1,x), interval(a)
+    if (name := re.match(r"(\w+)\(", value)) and (known := re.search(r"Available: ([\w,]+)", reason)):
+        return f"{override}: no such function; {nearest(name[1], known[1].split(','))}"
+    if name:  # a function of Hydra's: range(1,x), interval(a)
         return f"{override}: {reason.splitlines()[-1].strip() if reason.strip() else 'can not be read'}"
     return f"{override}: a value with such characters is quoted: {quote_value(key, value)}"
 

@@ -102,7 +102,7 @@ def read_space(arguments: list[str], custom: str | None) -> Space:
             searched, given, deleted = parse_override(argument)
         except Exception as error:  # of Hydra's parser, or of Optuna's distributions
             hint = "a space is interval(a,b), choice(x,y), range(a,b) or values with commas between"
-            raise ConfigError(f"{argument}: {first_line(error)}; {hint}") from error
+            raise ConfigError(f"{argument}: {first_line(error).rstrip('.')}; {hint}") from error
         for key in (*searched, *given):
             space.searched.pop(key, None)
             fixed.pop(key, None)
