@@ -97,7 +97,7 @@ def test_a_resumed_run_needs_the_file_that_it_started_from_no_more(command):
         (("optimizer_groups.lr_factors=[0]",), "CNN has no parameter that is trained"),
         (
             ("optimizer_groups.no_decay=true",),
-            "optimizer_groups.no_decay: no such key; allowed: classifier_lr_factor, classifier_weight_",
+            "optimizer_groups.no_decay: no such key; did you mean no_decay_on_norm_and_bias? allowed: c",
         ),
         (("scheduler.warmup_epochs=2",), "scheduler.warmup_epochs=2: must be less than trainer.epochs=2"),
         (("scheduler.warmup_epochs=-1",), "scheduler.warmup_epochs=-1: must be 0 or more"),
