@@ -8,6 +8,7 @@ WRONG = {
     "experiment=[cifar10_cpu,nothing]": "experiment=nothing: no such option; allowed: cifar100_grid",
     "augmentation=[basic,hevy]": "augmentation=hevy: no such option; did you mean heavy?",
     "-m experiment=digits_search,debug": "experiment=digits_search,debug: hydra/sweeper=optuna holds for a whole sweep",
+    "seed=0,1": "seed=0,1: several values are a sweep, with -m before them; one value that is a list: seed=[0,1]",
     "+experiment=debug": "+experiment=debug: is in the configuration already; drop the +",
     "model = cnn": "model = cnn: spaces cut an override apart; give model=cnn",
     "lr= 0.1 seed=1": "lr= 0.1: spaces cut an override apart; give lr=0.1",
@@ -146,3 +147,22 @@ def test_generated_wrong_commands_are_refused(monkeypatch):
         status, out, err, left = give(command)
         assert (status, left) == (2, set()), (command, out, err)
         assert "Traceback" not in err, command
+
+
+def test_a_list_of_ours_and_an_own_option_that_changes_it_is_taken(command, tmp_path):
+    own = tmp_path / "conf/optimizer/slower.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_text("lr: 0.02\n")
+    assert "lr: 0.02" in command("optimizer=[sgd,slower]", "--cfg", "job").out
+
+
+def test_a_recipe_that_chooses_a_group_twice_is_told_how(command, tmp_path):
+    file = tmp_path / "experiments/bad.yaml"
+    file.parent.mkdir()
+    file.write_text("# @package _global_\ndefaults:\n  - /optimizer: sgd\n")
+    outcome = command("experiment=bad")
+    assert outcome.status == 2
+    assert (
+        "experiment/bad: chooses optimizer a second time; its line in defaults is override /optimizer: sgd"
+        in outcome.err
+    )

@@ -330,8 +330,11 @@ def test_what_is_named_by_mistake_is_told_before_anything_is_written(command):
     assert (status, out) == (2, "")
     assert "--out outputs/s/seed=1: is the folder of another run" in err
     assert sorted(Path("outputs/s/seed=1").iterdir()) == before
-    command(*TINY, "objective=val/loss", "hydra.run.dir=outputs/other")
-    assert "outputs: has no best run, as it holds 2 kinds" in iolaus("evaluate", "outputs")[2]
+    command("trainer.epochs=1", "tracker=none", "hydra.run.dir=outputs/other")
+    assert (
+        "outputs: its runs are of several datasets (digits, synthetic); give a study"
+        in iolaus("evaluate", "outputs")[2]
+    )
     with pytest.raises(ValueError, match="outputs: is a folder; give the pictures in it"):
         load("outputs/s/seed=0").predict("outputs")
     with pytest.raises(ValueError, match=r"^can't read image nothere.png: [^;]*$"):

@@ -72,15 +72,17 @@ def explain(error: BaseException) -> list[str]:
     if found := re.match(r"Could not append to config. An item is already at '(.+)'", str(error)):
         return [f"+{found[1]}: is in the configuration already; drop the +"]
     if found := re.match(r"Multiple values for (\S+)\. To override", str(error)):
-        added = next((word for word in sys.argv[1:] if word.startswith(f"+{found[1]}=")), f"+{found[1]}")
-        return [f"{added}: is in the configuration already; drop the +"]
+        if added := [word for word in sys.argv[1:] if word.startswith(f"+{found[1]}=")]:
+            return [f"{added[0]}: is in the configuration already; drop the +"]
+        if by := re.search(r"'([^']+)' from '(experiment/[^']+)'", str(error)):
+            return [f"{by[2]}: chooses {found[1]} a second time; its line in defaults is override /{found[1]}: {by[1]}"]
     if cause is not None and (found := re.match(r"Error merging override (.+)", str(error))):
         return [f"{found[1]}: {first_line(cause)}"]
     if found := re.match(r"Could not delete from config. '(.+)' does not exist", str(error)):
         return [f"~{found[1]}: there is no such key to leave out"]
     if found := re.match(r"(?:Ambiguous value for argument|Sweep parameters) '((.+?)=(.+))'", str(error)):
         other = f"; one value that is a list: {found[2]}=[{found[3]}]"
-        if re.fullmatch(r"\d+,\d+", found[3]):
+        if re.fullmatch(r"\d+,0\d+", found[3]):  # as no whole number is written
             other = f"; a decimal point: {found[2]}={found[3].replace(',', '.')}"
         is_list = str(error).startswith("Ambiguous") and found[2] not in CHOICES
         return [f"{found[1]}: several values are a sweep, with -m before them{other if is_list else ''}"]

@@ -25,9 +25,8 @@ def list_options(group: str) -> list[str]:
 def explain_option(path: str, options: Iterable[str]) -> str:
     """The line for an option that there is not. path: `group/option`, as Hydra names it."""
     group, _, option = path.rpartition("/")
-    return (
-        f"{group}={option}: no such option; {nearest(option, [name for name in options if not name.startswith('_')])}"
-    )
+    public = [name for name in options if not name.startswith("_")]
+    return f"{group}={option}: no such option; {nearest(option, public)}"
 
 
 def explain_choice(message: str) -> str | None:
@@ -42,11 +41,20 @@ def explain_choice(message: str) -> str | None:
 
 
 def explain_list(override: str) -> str | None:
-    """The line for several options of a group that has one: `optimizer=[sgd,adam]`. None for any other override."""
+    """The line for several of our options of a group that has one: `optimizer=[sgd,adam]`. None for any other override.
+
+    One of the user's own may be made to change another.
+    """
     group, _, value = override.partition("=")
-    if group not in CHOICES or not re.fullmatch(r"\[.*,.*\]", value):
+    names = value[1:-1].split(",") if re.fullmatch(r"\[[\w, ]+\]", value) else []
+    if (
+        group not in CHOICES
+        or len(names) < 2
+        or not all((CONF / group / f"{name.strip()}.yaml").is_file() for name in names)
+    ):
         return None
-    return f"{override}: a run has one option of this group; a sweep over several is -m {group}={value[1:-1]}"
+    several = ",".join(map(str.strip, names))
+    return f"{override}: a run has one option of this group; a sweep over several is -m {group}={several}"
 
 
 def explain_group(override: str) -> str | None:

@@ -59,7 +59,10 @@ def find_spaces(arguments: Sequence[str]) -> list[str]:
     """A line for each override that spaces have cut apart: `lr = 0.1`, `lr= 0.1`, `seed=0, 1, 2`."""
     lines = []
     for i, argument in enumerate(arguments):
-        parts = [arguments[i - 1], argument] if argument.startswith("=") and i else [argument]
+        before = arguments[i - 1] if i else ""
+        if argument.startswith("-") or before.startswith(("--c", "-c")):  # an option, or the folder or name it is given
+            continue
+        parts = [before, argument] if argument.startswith("=") and before else [argument]
         for following in arguments[i + 1 :]:
             if "=" not in argument or not parts[-1].endswith(("=", ",")) or re.search("^[-~+]|=", following):
                 break

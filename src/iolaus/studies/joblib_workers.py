@@ -96,8 +96,10 @@ def run_in_worker(task_function: "TaskFunction", sweeper: int, config: "DictConf
     for number in (signal.SIGTERM, *WARNINGS):
         signal.signal(number, raise_exit)  # until the run has its own handler
     at_work.set()
+    if not (redrawn := can_redraw(sys.stdout)):
+        name_lines(str(HydraConfig.get().sweep.subdir))
     try:
-        with silence_terminal() if can_redraw(sys.stdout) else name_lines(HydraConfig.get().sweep.subdir):
+        with silence_terminal() if redrawn else contextlib.nullcontext():
             return task_function(config)
     except (SystemExit, KeyboardInterrupt):
         return math.nan
@@ -119,13 +121,12 @@ def silence_terminal() -> Iterator[None]:
         yield
 
 
-@contextlib.contextmanager
-def name_lines(run: str) -> Iterator[None]:
+def name_lines(run: str) -> None:
     """Begin each line of the log outside of run.log with the run's name: several runs write there at once."""
-    for handler in logging.getLogger().handlers:
+    form = logging.Formatter(run.replace("%", "%%") + ": %(message)s")
+    for handler in logging.getLogger().handlers:  # Hydra makes them anew for each run
         if type(handler) is logging.StreamHandler:
-            handler.setFormatter(logging.Formatter(f"{run}: %(message)s"))
-    yield
+            handler.setFormatter(form)
 
 
 def end_workers(threads: list[threading.Thread], kill: bool) -> None:

@@ -66,7 +66,7 @@ def choose_run(given: str | Path) -> Path:
 
 def best_run_of(folder: Path) -> Path:
     """The run of a study whose objective is best, as the study's own table has it. Raises ConfigError."""
-    from iolaus.report.groups import split_study
+    from iolaus.report.groups import dataset_name
     from iolaus.report.runs import read_study
 
     if not any(folder.glob(f"**/{HYDRA}/config.yaml")):
@@ -75,14 +75,13 @@ def best_run_of(folder: Path) -> Path:
         study = read_study(folder)
     except ValueError as error:
         raise ConfigError(first_line(error)) from error
-    groups = [group.name for group in split_study(study)]
-    if len(groups) > 1:
-        raise ConfigError(
-            f"{folder}: has no best run, as it holds {len(groups)} kinds ({'; '.join(groups)}); give a study"
-        )
     usable = [run for run in study.runs if run.status == FINISHED and (run.folder / BEST).is_file()]
     if not usable:
         raise ConfigError(f"{folder}: no run of this study is finished and has a {BEST}")
+    if len(datasets := sorted({dataset_name(run) for run in usable})) > 1:
+        raise ConfigError(
+            f"{folder}: its runs are of several datasets ({', '.join(datasets)}); give a study or a run of one"
+        )
     return min(usable, key=lambda run: study.order(study.objective_value(run))).folder
 
 
