@@ -3,7 +3,9 @@
 import os
 
 SPIN = "GOMP_SPINCOUNT"  # libgomp's own variable, which it reads when torch is first imported
-SPINS = 1000  # looks at a barrier before a thread sleeps: microseconds; libgomp's default is 300,000
+# Looks at a barrier before a thread sleeps; libgomp's default is 300,000. Fewer help more beside other work, but 1,000
+# cost an MLP a tenth of its speed on a quiet machine (benchmarks/README.md).
+SPINS = 10_000
 
 
 def spin_briefly() -> None:
