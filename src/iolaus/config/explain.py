@@ -121,7 +121,7 @@ def explain_yaml(error: YAMLError) -> str:
 
 
 def check_flags(arguments: Sequence[str]) -> None:
-    """Raise ConfigError for a key that is given as an option of other programs: `--lr 0.1`, `--epochs=3`."""
+    """Raise ConfigError for what no parser of Hydra's would name: `--lr 0.1`, `lr = 0.1`, `optimizer=[sgd,adam]`."""
     if cut := [*find_spaces(arguments), *filter(None, map(explain_list, arguments))]:
         raise ConfigError(*cut, complete=True)
     problems = []

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterable
 
-from iolaus.config.places import CONF, EXPERIMENTS, own_folder
+from iolaus.config.places import CONF, HOME, own_folder
 from iolaus.errors import nearest
 
 CHOICES = ("dataset", "model", "optimizer", "scheduler", "loss")  # groups of which a run has one option
@@ -14,10 +14,8 @@ TOO_LATE = re.compile(r"'(?P<group>.+)' must be selected before the sweep .* fro
 
 def list_options(group: str) -> list[str]:
     """The options of a group in the user's folders and in ours, the shortest first; empty for what is no group."""
-    is_recipe = group == "experiment"
-    theirs = own_folder("experiments" if is_recipe else "conf")
-    ours = EXPERIMENTS if is_recipe else CONF / group
-    folders = [ours] if theirs is None else [ours, theirs if is_recipe else theirs / group]
+    place, inside = ("experiments", "") if group == "experiment" else ("conf", group)
+    folders = [folder / inside for folder in (own_folder(place), HOME / place) if folder]
     names = {path.stem for folder in folders for path in folder.glob("*.yaml") if not path.name.startswith("_")}
     return sorted(names, key=lambda name: (len(name), name))
 
@@ -46,15 +44,15 @@ def explain_list(override: str) -> str | None:
     One of the user's own may be made to change another.
     """
     group, _, value = override.partition("=")
-    names = value[1:-1].split(",") if re.fullmatch(r"\[[\w, ]+\]", value) else []
-    if (
-        group not in CHOICES
-        or len(names) < 2
-        or not all((CONF / group / f"{name.strip()}.yaml").is_file() for name in names)
-    ):
+    if group not in CHOICES or not re.fullmatch(r"\[[\w, ]+\]", value):
         return None
-    several = ",".join(map(str.strip, names))
-    return f"{override}: a run has one option of this group; a sweep over several is -m {group}={several}"
+    names, ours = (
+        [name.strip() for name in value[1:-1].split(",")],
+        {path.stem for path in (CONF / group).glob("*.yaml")},
+    )
+    if len(names) < 2 or not ours.issuperset(names):
+        return None
+    return f"{override}: a run has one option of this group; a sweep over several is -m {group}={','.join(names)}"
 
 
 def explain_group(override: str) -> str | None:

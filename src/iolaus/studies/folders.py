@@ -68,7 +68,8 @@ class Folders(Callback):
         """Give a run a folder of its own; a resumed one goes on in its folder."""
         if is_slurm(config):
             raise ConfigError("hydra/launcher=slurm: needs -m, for a single run too")
-        if swept := [o for o in read_as_text(config.hydra.overrides, "hydra") if OF_SWEEPS.match(o)]:
+        typed = read_as_text(config.hydra.overrides, "hydra")
+        if swept := [o for o in typed if OF_SWEEPS.match(o)]:
             raise ConfigError(f"{swept[0]}: has no effect on a single run; with -m the command is a study")
         if not str(config.hydra.run.dir).strip():
             raise ConfigError("hydra.run.dir=: must be a folder")
@@ -79,7 +80,7 @@ class Folders(Callback):
         if folder is None or not folder.is_run():  # run.py refuses to resume a folder without a run
             wanted = Path(config.hydra.run.dir)
             folder = RunFolder(claim_folder(wanted))
-            if folder.path != wanted and any(o.startswith("hydra.run.dir=") for o in config.hydra.overrides.hydra):
+            if folder.path != wanted and any(o.startswith("hydra.run.dir=") for o in typed):
                 log.warning("hydra.run.dir=%s: is there already; this run is in %s", wanted, folder)
             try:
                 record_host(folder.lock)  # whose folder it is, should the process be killed now
