@@ -89,7 +89,7 @@ def weights_of(model):
 
 
 def test_five_steps_of_the_recipe_are_those_of_the_reference(monkeypatch):
-    monkeypatch.setattr(muon, "iteration_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(muon, "iteration_dtype", lambda device: torch.float64)
     parts = build_parts(checked_config(*SMALL))
     learner, data, settings = parts.learner, parts.data.train, parts.data.train.settings
     pixels, targets, count = data.take(torch.arange(len(data))), data.targets, len(data)
@@ -101,7 +101,7 @@ def test_five_steps_of_the_recipe_are_those_of_the_reference(monkeypatch):
     coins[first.order] = first.drawn["crop"][:, 2].bool()
     assert 0.4 < coins.double().mean() < 0.6
 
-    learner.model.train()
+    learner.model.double().train()  # in float32 two values that are nearly equal are pooled otherwise, by processor
     for step in range(5):
         plan = EpochPlan(settings, count, step, train=True)
         corners = plan.drawn["crop"][:, :2]
@@ -113,16 +113,14 @@ def test_five_steps_of_the_recipe_are_those_of_the_reference(monkeypatch):
         torch.testing.assert_close(images.double(), expected, rtol=0, atol=1e-5)
         assert torch.equal(its, targets[order])
 
-        weights = weights_of(learner.model)  # each step from the same weights: float32 drifts apart over several
+        weights = weights_of(learner.model)  # each step from the same weights
         before = dict(weights)
         learner.schedule.before_step(step)
-        loss, _, _ = train_step(learner, images, its, step, want_norm=False)
+        loss, _, _ = train_step(learner, expected, its, step, want_norm=False)
         assert loss.item() == pytest.approx(reference_step(weights, momenta, expected, its, step), rel=1e-5)
         after = weights_of(learner.model)
         for name, w in weights.items():
             difference, moved = (after[name] - w).norm(), (w - before[name]).norm()
-            # of two values that are nearly equal float32 may pool the other one, by processor: then gradients are some
-            # thousandths apart, and the filters' orthogonalisation makes it a hundredth
-            assert difference <= (3e-2 if name.startswith("filter") else 1e-2) * moved, (step, name)
+            assert difference <= 3e-3 * moved, (step, name)
             still = name == "whitening" or (name == "whiten" and step >= OF_WHITENING)
             assert (moved == 0) == still
