@@ -169,7 +169,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     way = Way(**json.loads(sys.argv[1]))
     if way.kind in ("iolaus", "batches"):
-        from iolaus.machine.waiting import spin_briefly
+        from iolaus.machine.process import spin_briefly
 
         spin_briefly()  # as its commands do, before torch is imported
     if way.kept:

@@ -111,7 +111,7 @@ def cpu_seconds() -> float:
 def answer(way: str) -> None:
     """A child: for each line of [root, task, workers] measure one pass, and print [images, wall, CPU] seconds."""
     if way.startswith("Iolaus"):
-        from iolaus.machine.waiting import spin_briefly
+        from iolaus.machine.process import spin_briefly
 
         spin_briefly()  # as its commands do, before torch is imported
     passes: dict[str, Pass] = {}

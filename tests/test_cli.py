@@ -51,9 +51,11 @@ def test_each_command_is_there_and_its_help_gives_examples_of_it(name, tmp_path)
     [
         (["trian"], "trian: no such command; did you mean train? allowed: "),
         (["lr=0.1"], "lr=0.1: no such command; a run is started by iolaus train lr=0.1"),
-        (["version", "now"], "unrecognized arguments: now; iolaus version --help shows how it is called"),
-        (["watch"], "the following arguments are required: folder; iolaus watch --help shows how it is called"),
+        (["version", "now"], "now: no such argument; iolaus version --help shows how it is called"),
+        (["watch"], "folder: missing; iolaus watch --help shows how it is called"),
         (["report", "nowhere"], "nowhere: no such folder"),
+        (["export", "x", "--to", "onn"], "--to onn: no such choice; did you mean onnx? allowed: onnx, pt2,"),
+        (["predict", "x", "y", "--top", "0"], "--top: 0 is not a whole number of 1 or more; iolaus predict --help"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(arguments, answer, capsys, tmp_path, monkeypatch):

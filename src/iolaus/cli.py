@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import iolaus
 from iolaus.command import CommandParser, run_command
 from iolaus.errors import ConfigError, nearest
-from iolaus.machine.waiting import spin_briefly
+from iolaus.machine.process import collect_rarely, spin_briefly
 
 # name -> ("module:function", what it does, for `iolaus --help`). A function takes its arguments and returns an exit
 # status; it answers --help itself, and what the user got wrong is a ConfigError.
@@ -60,6 +60,7 @@ def find_command(name: str) -> Callable[[list[str]], int]:
             raise ConfigError(f"{name}: no such command; a run is started by iolaus train {name}")
         raise ConfigError(f"{name}: no such command; {nearest(name, COMMANDS)}")
     spin_briefly()
+    collect_rarely()
     command: Callable[[list[str]], int] = pkgutil.resolve_name(COMMANDS[name][0])
     return command
 

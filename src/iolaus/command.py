@@ -6,12 +6,13 @@ import contextlib
 import errno
 import gc
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
-from iolaus.errors import ConfigError, RunFailed, printable
+from iolaus.errors import ConfigError, RunFailed, nearest, printable
 
 # what a user's folders and disks refuse, of which a line says enough
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
@@ -29,7 +30,29 @@ class CommandParser(argparse.ArgumentParser):
         super().__init__(prog=f"iolaus {name}", description=description, epilog=epilog, formatter_class=layout)
 
     def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; {self.prog} --help shows how it is called")
+        raise ConfigError(f"{explain_argument(message)}; {self.prog} --help shows how it is called")
+
+
+def explain_argument(message: str) -> str:
+    """What argparse says of an argument, as all errors say it: what was given, what is allowed, the nearest match."""
+    if found := re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
+        option, word, allowed = found.groups()
+        choices = allowed.replace("'", "").split(", ")  # quoted by Python 3.11
+        return f"{option} {word}: no such choice; {nearest(word, choices)}"
+    if found := re.fullmatch(r"(unrecognized|the following) arguments( are required)?: (.*)", message):
+        return f"{found[3]}: {'missing' if found[2] else 'no such argument'}"
+    return message.removeprefix("argument ")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """A reader of whole numbers of `least` or more, for an argument's `type`."""
+
+    def read(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text} is not a whole number of {least} or more")
+        return int(text)
+
+    return read
 
 
 def run_command(main: Callable[[list[str]], int], arguments: Sequence[str] | None = None) -> int:

@@ -27,8 +27,8 @@ from iolaus.errors import ConfigError
 from iolaus.machine import followers
 from iolaus.machine.crew import LOOK_SECONDS, is_lost_peer
 from iolaus.machine.parent import end_with
+from iolaus.machine.process import collect_rarely, spin_briefly
 from iolaus.machine.signals import ALARM, PAUSE, WARNINGS
-from iolaus.machine.waiting import spin_briefly
 from iolaus.methods.stopping import NonFiniteLoss
 from iolaus.trust.command_line import CommandLine
 
@@ -59,6 +59,7 @@ def begin_together(parts: "Parts", state: "LoopState", group: "Alone") -> "LoopS
 def take_rank() -> Iterator[None]:
     """Be the rank that torchrun has made this process: one above 0 follows, and ends; rank 0 lets the others go."""
     spin_briefly()
+    collect_rarely()
     if followers.is_follower():
         follow()
     try:

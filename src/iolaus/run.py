@@ -25,6 +25,7 @@ from iolaus.files.locks import file_lock, record_host
 from iolaus.follow import ask_ranks, begin_together, describe_work
 from iolaus.machine import followers
 from iolaus.machine.crew import RankLost
+from iolaus.machine.process import collect_as_usual
 from iolaus.machine.signals import defer_signals, pass_on, raise_stop, stop_on_signals
 from iolaus.methods.stopping import NonFiniteLoss, best_epoch
 from iolaus.resume import find_result, how_to_continue, load_resumed, restore
@@ -99,7 +100,7 @@ def prepare_and_train(cfg: DictConfig, job: Job) -> float:
         with defer_signals():  # torch and the rest of what the run needs, not before the checks
             from iolaus.config.build import build_parts
             from iolaus.data.open import clear_source_cache
-
+        collect_as_usual()
         if not job.number:
             clear_source_cache()  # only the runs of one sweep share what was read
         if folder.last.exists():  # the file that the run started from is not needed any more

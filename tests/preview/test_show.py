@@ -69,9 +69,9 @@ def test_rare_classes_are_told_with_what_helps():
 MISTAKES = {
     "a key": (["trainer.epoch=3"], "trainer.epoch: no such key; did you mean epochs?"),
     "a flag": (["--lr", "3"], "iolaus show --help"),
-    "a sweep": (["-m", "seed=0,1"], "unrecognized arguments: -m"),
+    "a sweep": (["-m", "seed=0,1"], "-m: one run is shown, not a sweep; give each key one value"),
     "a run that began": (["resume=last"], "resume=last: a run that has begun is shown by its own report"),
-    "steps": (["--lr-range", "--steps", "3"], "--steps 3: must be 20 or more"),
+    "steps": (["--lr-range", "--steps", "3"], "--steps: 3 is not a whole number of 20 or more"),
     "a dataset": (["dataset=image_folder", "dataset.root=nowhere"], "nowhere: no such folder"),
 }
 

@@ -2,11 +2,14 @@ import math
 import sys
 import threading
 
+import numpy as np
 import pytest
-from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 
+from iolaus.show import curves
 from iolaus.show.curves import draw_curves
+from iolaus.show.drawing import save_drawing, save_figure
 
 
 def history(epochs, lr=lambda epoch: 0.1, **more):
@@ -28,13 +31,13 @@ def history(epochs, lr=lambda epoch: 0.1, **more):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures that were saved, to look at what is in them."""
-    figures, savefig = [], Figure.savefig
+    figures = []
 
-    def save(self, *args, **kwargs):
-        figures.append(self)
-        return savefig(self, *args, **kwargs)
+    def save(figure, *args, **kwargs):
+        figures.append(figure)
+        save_drawing(figure, *args, **kwargs)
 
-    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr(curves, "save_drawing", save)
     return figures
 
 
@@ -50,6 +53,18 @@ def test_any_number_of_epochs_becomes_a_png_with_ink_and_nothing_beside_it(tmp_p
     assert image.shape[1] > 2 * image.shape[0]
     assert image[..., :3].std() > 0.05
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_drawing_in_few_shades_is_what_matplotlib_draws_and_white_stays_white(tmp_path, drawn):
+    draw_curves(history(30, **{f"lr/{i}": 0.01 * i for i in range(1, 5)}), tmp_path / "few.png", "a title", 29)
+    save_figure(drawn[0], tmp_path / "all.png", dpi=110, compress_level=1)
+    few, whole = (np.asarray(Image.open(tmp_path / name).convert("RGB")).astype(int) for name in ("few.png", "all.png"))
+    assert few.shape == whole.shape
+    assert few[whole.min(axis=2) == 255].min() == 255
+    difference = np.abs(few - whole).max(axis=2)
+    assert difference.mean() < 1
+    assert np.quantile(difference, 0.9999) < 64  # where two colours meet
+    assert (tmp_path / "few.png").stat().st_size < (tmp_path / "all.png").stat().st_size / 2
 
 
 def test_epochs_count_from_1_and_accuracies_are_percent(tmp_path, drawn):
@@ -129,7 +144,7 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path, monkeypatch):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(Figure, "savefig", half)
+    monkeypatch.setattr(Image.Image, "save", half)
     with pytest.raises(OSError, match="disk full"):
         draw_curves(history(2), path)
     assert path.read_bytes() == b"old"

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from yaml import YAMLError
 
 import iolaus
-from iolaus.command import end_with_the_reader
+from iolaus.command import end_with_the_reader, explain_argument, train_command
 from iolaus.config.options import CHOICES, explain_choice, explain_group, explain_list, explain_option, find_option
 from iolaus.config.places import all_folders
 from iolaus.config.quoting import explain_unread, find_spaces
@@ -85,7 +85,8 @@ def explain(error: BaseException) -> list[str]:
         if re.fullmatch(r"\d+,0\d+", found[3]):  # as no whole number is written
             other = f"; a decimal point: {found[2]}={found[3].replace(',', '.')}"
         is_list = str(error).startswith("Ambiguous") and found[2] not in CHOICES
-        return [f"{found[1]}: several values are a sweep, with -m before them{other if is_list else ''}"]
+        sweep = " ".join((*train_command(), "-m"))
+        return [f"{found[1]}: several values are a sweep, which {sweep} takes{other if is_list else ''}"]
     if (unfit := explain_choice(str(error))) is not None:
         return [unfit]
     if (unread := explain_unread(str(error), str(cause or ""))) is not None:
@@ -180,7 +181,7 @@ def parsers_raise() -> Iterator[None]:
     """Within it arguments that argparse does not understand are a ConfigError, one line, in place of a page."""
 
     def refuse(self: argparse.ArgumentParser, message: str) -> NoReturn:
-        raise ConfigError(f"{message}; a key is given as KEY=VALUE, --help lists all")
+        raise ConfigError(f"{explain_argument(message)}; a key is given as KEY=VALUE, --help lists all")
 
     before, argparse.ArgumentParser.error = argparse.ArgumentParser.error, refuse  # type: ignore[method-assign]
     try:

@@ -44,15 +44,13 @@ def form_group(device: str, devices: int | str, work: Callable[[], dict[str, Any
         if devices not in (1, "auto", world):
             raise ValueError(f"devices={devices}: torchrun has started {world} ranks; leave it out")
         crew = crew or join_torchrun(device)
-    elif devices == 1:
-        return Alone()
     else:
-        chosen = pick_devices(device, devices)
-        if len(chosen) == 1:
-            return Alone(chosen[0])
-        if crew is not None and crew.devices != chosen:
+        chosen = [] if devices == 1 else pick_devices(device, devices)
+        if crew is not None and crew.devices != chosen:  # ranks that only wait would still share the processor
             crew.end(kill=False)
             crew = None
+        if len(chosen) <= 1:
+            return Alone(*chosen)
         crew = crew or start_followers(chosen)
     crew.work = work()
     return crew.group

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from omegaconf import DictConfig
 
-from iolaus.command import CommandParser
+from iolaus.command import CommandParser, whole_number
 from iolaus.config.check import RunConfig, check_composed
 from iolaus.config.explain import exit_on_user_errors
 from iolaus.errors import ConfigError, RunFailed
@@ -31,12 +31,14 @@ def main(arguments: list[str]) -> int:
     parser = CommandParser("show", DESCRIPTION, EXAMPLES.rstrip("\n"))
     parser.add_argument("overrides", nargs="*", metavar="group=option or key=value", help="as for iolaus train")
     parser.add_argument("--lr-range", action="store_true", help="find a learning rate; also lr-range=true")
-    parser.add_argument("--steps", type=int, default=150, help="batches of the range test (150)")
+    parser.add_argument(
+        "--steps", type=whole_number(20), metavar="N", default=150, help="batches of the range test (150)"
+    )
     parser.add_argument("--config-dir", help="a folder with groups, options and recipes of your own")
     parser.allow_abbrev = False  # --lr 0.1 is a mistake, not --lr-range
+    if sweeps := [word for word in arguments if word in ("-m", "--multirun")]:
+        raise ConfigError(f"{sweeps[0]}: one run is shown, not a sweep; give each key one value")
     given = parser.parse_args([{"lr-range=true": "--lr-range"}.get(word, word) for word in arguments])
-    if given.steps < 20:
-        raise ConfigError(f"--steps {given.steps}: must be 20 or more")
     if resume := [word for word in given.overrides if word.startswith("resume=")]:
         raise ConfigError(f"{resume[0]}: a run that has begun is shown by its own report; iolaus report FOLDER")
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iolaus.show.drawing import COLOURS, INK, MUTED, Style, draw_line, new_figure, save_figure, set_title, show_epochs
+from iolaus.show.drawing import COLOURS, INK, MUTED, Style, draw_line, new_figure, save_drawing, set_title, show_epochs
 from iolaus.show.numbers import format_metric, metric_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def draw_curves(
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(figure, path, dpi=110, compress_level=1)
+    save_drawing(figure, path, dpi=110)
 
 
 def _empty_figure() -> "Figure":
@@ -78,6 +78,7 @@ def _empty_figure() -> "Figure":
         axes.relim()
         if axes.get_yscale() != "linear":
             axes.set_yscale("linear")
+        axes.locator_params(axis="y", nbins=6)
         axes.autoscale(axis="y")
     return figure
 
@@ -91,6 +92,8 @@ def _new_figure() -> "Figure":
     for axes, name in zip(figure.axes, ("loss", "accuracy", "learning rate"), strict=True):
         set_title(axes, name, pad=20)  # which leaves a row for the best epoch's value
         axes.grid(axis="x", visible=False)
+        axes.xaxis.set_label_coords(0.5, -0.09)
+        axes.yaxis.set_label_coords(0, 0)
     figure.axes[1].yaxis.set_major_formatter(PercentFormatter(decimals=None))
     return figure
 

@@ -4,6 +4,7 @@ Nothing here is global: no pyplot, and no setting outlives a picture. matplotlib
 takes half a second.
 """
 
+import functools
 import io
 import re
 import warnings
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 # Okabe and Ito's palette, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -89,7 +91,7 @@ def new_figure(size: tuple[float, float], panels: tuple[int, int] = (1, 1), shar
         axes.spines[["left", "bottom"]].set_color(GRID)
         axes.grid(color=GRID, linewidth=0.8)
         axes.set_axisbelow(True)
-        axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0)
+        axes.tick_params(which="both", colors=MUTED, labelsize=9, length=0, left=False, bottom=False)
         for axis in (axes.xaxis, axes.yaxis):
             axis.label.set(color=MUTED, fontsize=9.5)
     return figure
@@ -139,6 +141,31 @@ def save_png(figure: "Figure", file: IO[bytes], dpi: int, compress_level: int) -
 def save_figure(figure: "Figure", path: Path, dpi: int, compress_level: int) -> None:
     """Save a figure as the PNG at `path`, which is never half there."""
     write_atomically(path, lambda file: save_png(figure, file, dpi, compress_level))
+
+
+def save_drawing(figure: "Figure", path: Path, dpi: int) -> None:
+    """Save a figure of lines and text as `save_figure` does, in a few shades: a third of the bytes, and of the time."""
+    from PIL import Image
+
+    pixels, size = io.BytesIO(), (round(figure.get_figwidth() * dpi), round(figure.get_figheight() * dpi))
+    figure.savefig(pixels, format="rgba", dpi=dpi)
+    image = Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
+    drawing = image.quantize(palette=shades(), dither=Image.Dither.NONE)
+    write_atomically(path, lambda file: drawing.save(file, format="png", dpi=(dpi, dpi), compress_level=1))
+
+
+@functools.cache
+def shades() -> "Image":
+    """White, and the colours of drawings in steps of some ten levels towards it, as smooth edges have them."""
+    from PIL import Image
+
+    palette = [255] * 3  # nothing nearer to it: Pillow looks for the nearest shade of 4 × 4 × 4 levels at once
+    for colour in map(bytes.fromhex, (hex_code[1:] for hex_code in (INK, MUTED, GRID, *COLOURS))):
+        steps = (255 - min(colour)) // 10
+        palette += [255 - (255 - value) * step // steps for step in range(1, steps + 1) for value in colour]
+    image = Image.new("P", (1, 1))
+    image.putpalette(palette)
+    return image
 
 
 def render_picture(

@@ -32,7 +32,7 @@ from iolaus.studies.launchers import is_slurm, make_launcher
 from iolaus.studies.limits import Clock, end_when_over
 from iolaus.studies.several import configure_threads, limit_of_command, runs_at_once
 from iolaus.studies.threads import is_cut_off, is_job_loss, work_in_threads
-from iolaus.studies.told import Told
+from iolaus.studies.told import Told, tell_stopped
 from iolaus.studies.variants import Variants
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class GridSweeper(Sweeper):
                     returns += self.launcher.launch(overrides, initial_job_idx=first)
         except (KeyboardInterrupt, SystemExit):
             done = len(jobs) - sum(folder.status() != FINISHED for folder in self.run_folders.values())
-            log.warning("the grid is stopped: %d of %d runs are done; the same command goes on", done, len(jobs))
+            tell_stopped("grid", "runs", done, len(jobs))
             raise
         if left := len(to_run) - len(returns):
             did = f"{left} of {len(jobs)} runs did not begin"

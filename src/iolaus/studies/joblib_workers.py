@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from iolaus.command import can_redraw
 from iolaus.errors import ConfigError
 from iolaus.machine.parent import at_work, watch_parent
+from iolaus.machine.process import collect_rarely
 from iolaus.machine.signals import WARNINGS, raise_exit
 from iolaus.studies.compat import serialise_pool_starts, worker_ids, worker_pool
 from iolaus.studies.threads import CHECKPOINT_SECONDS, wait_for_threads
@@ -96,6 +97,7 @@ def run_in_worker(task_function: "TaskFunction", sweeper: int, config: "DictConf
     for number in (signal.SIGTERM, *WARNINGS):
         signal.signal(number, raise_exit)  # until the run has its own handler
     at_work.set()
+    collect_rarely()
     if not (redrawn := can_redraw(sys.stdout)):
         name_lines(str(HydraConfig.get().sweep.subdir))
     try:

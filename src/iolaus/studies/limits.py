@@ -42,5 +42,5 @@ def check_minutes(key: str, minutes: object) -> None:
 def end_when_over(max_minutes: float | None) -> None:
     """Raise SystemExit, as a run does, where a study's `trainer.max_minutes` are over before its next run begins."""
     if max_minutes is not None and Clock.instance().is_over(max_minutes):
-        log.warning("trainer.max_minutes=%g: the study ends here; the same command goes on", max_minutes)
+        log.warning("trainer.max_minutes=%g are over", max_minutes)
         raise SystemExit(128 + ALARM)

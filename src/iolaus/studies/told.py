@@ -1,5 +1,6 @@
-"""What ends a run of a sweep, told once: ten runs that lack the same folder have one mistake."""
+"""What ends a run of a sweep, told once (ten runs that lack the same folder have one mistake), and what ends all."""
 
+import logging
 import sys
 import threading
 
@@ -8,6 +9,7 @@ from hydra.core.singleton import Singleton
 from iolaus.config.explain import explain
 from iolaus.errors import ConfigError, RunFailed, printable
 
+log = logging.getLogger(__name__)
 _telling = threading.Lock()
 
 
@@ -33,3 +35,8 @@ class Told(metaclass=Singleton):
                     print(f"iolaus: {printable(line)}", file=sys.stderr)
                 self.lines.add(line)
         error.told = True
+
+
+def tell_stopped(study: str, runs: str, done: int, total: int) -> None:
+    """Say how far a study is that a signal, or the command's time, has ended."""
+    log.warning("the %s is stopped: %d of %d %s are done; the same command goes on", study, done, total, runs)

@@ -1,6 +1,5 @@
 """A run as a trial of an Optuna study: it reports each epoch, and ends early when the study's pruner says so."""
 
-import logging
 import math
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from iolaus.files.optuna_storage import open_storage
 from iolaus.files.run_folder import RunFolder
 from iolaus.studies.job import Job
 from iolaus.studies.search_parts import build_search_part
+from iolaus.studies.told import tell_stopped
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from iolaus.studies.study import SharedStudy
 
-log = logging.getLogger(__name__)
 SWEEPER = "iolaus.studies.search.OptunaSweeper"
 
 # The trial that this process's sweeper runs in this thread: a run in the same process need not read the storage.
@@ -74,8 +73,7 @@ def end_search(study: "SharedStudy", error: BaseException) -> None:
         trials = study.study.get_trials(deepcopy=False)
         tried_again = sum("retry_of" in trial.user_attrs for trial in trials)
         done = sum(trial.state.is_finished() for trial in trials) - tried_again
-        told = "the search is stopped: %d of %d trials are done; the same command goes on"
-        log.warning(told, done, study.settings.n_trials)
+        tell_stopped("search", "trials", done, study.settings.n_trials)
 
 
 class Pruning:

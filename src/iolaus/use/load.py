@@ -24,6 +24,7 @@ from iolaus.data.open import Datasets, clear_source_cache, open_data
 from iolaus.data.split import LazyImages, Source
 from iolaus.errors import ConfigError, first_line, nearest, problems_of
 from iolaus.machine import hardware
+from iolaus.machine.process import collect_as_usual
 from iolaus.settings import DatasetSettings, Trainer
 from iolaus.use.classifier import Classifier
 from iolaus.use.find import SavedModel, Which, read_model
@@ -51,6 +52,7 @@ def load(
 
 def load_model(saved: SavedModel, device: str = "auto", precision: str | None = None) -> Classifier:
     """Build the model that a checkpoint is of, and load its weights. Raises ConfigError."""
+    collect_as_usual()
     if precision not in (allowed := (None, "auto", *hardware.DTYPES)):
         raise ConfigError(f"precision={precision}: {nearest(str(precision), map(str, allowed[1:]))}")
     config = read_model_config(saved.config)

@@ -1,13 +1,12 @@
 """`iolaus predict RUN PATH…`: what a run's model says of pictures, as CSV or JSON on standard output."""
 
-import argparse
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from iolaus.command import CommandParser
+from iolaus.command import CommandParser, whole_number
 from iolaus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,8 +37,8 @@ def predict_parser() -> CommandParser:
 def add_model_arguments(parser: CommandParser) -> None:
     """RUN, and how its model is used: what `evaluate` and `predict` share."""
     add_run_arguments(parser)
-    size: dict[str, object] = {"type": whole_number(1), "metavar": "N", "default": 64}
-    parser.add_argument("--batch-size", **size, help="pictures at once (default: 64)")  # type: ignore[arg-type]
+    size: dict[str, Any] = {"type": whole_number(1), "metavar": "N", "default": 64}
+    parser.add_argument("--batch-size", **size, help="pictures at once (default: 64)")
     parser.add_argument("--workers", type=whole_number(0), metavar="N", help="processes that read pictures")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 or mps")
     parser.add_argument("--precision", help="auto, fp32, bf16 or fp16 (default: the run's own)")
@@ -49,17 +48,6 @@ def add_run_arguments(parser: CommandParser) -> None:
     """RUN and its weights: what each command that uses a model takes."""
     parser.add_argument("run", metavar="RUN", help="a run's folder, a study's (its best run), or last")
     parser.add_argument("--weights", choices=("best", "last"), default="best", help="of the best epoch, or the last")
-
-
-def whole_number(least: int):  # type: ignore[no-untyped-def]
-    """A reader of whole numbers of `least` or more, for an argument's `type`."""
-
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number of {least} or more")
-        return int(text)
-
-    return read
 
 
 def main(arguments: Sequence[str]) -> int:

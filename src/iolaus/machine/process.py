@@ -1,11 +1,14 @@
-"""How the threads of a computation wait for each other: asleep, on a machine that others use too."""
+"""What a process of Iolaus sets before it imports torch: how its threads wait, and when it looks for garbage."""
 
+import gc
 import os
 
 SPIN = "GOMP_SPINCOUNT"  # libgomp's own variable, which it reads when torch is first imported
 # Looks at a barrier before a thread sleeps; libgomp's default is 300,000. Fewer help more beside other work, but 1,000
 # cost an MLP a tenth of its speed on a quiet machine (benchmarks/README.md).
 SPINS = 10_000
+USUAL = gc.get_threshold()
+RARELY = 100_000  # new objects between two looks for garbage; Python's default is 700, later 2,000
 
 
 def spin_briefly() -> None:
@@ -17,3 +20,19 @@ def spin_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault(SPIN, str(SPINS))
+
+
+def collect_rarely() -> None:
+    """Let Python look for garbage rarely, until `collect_as_usual`: importing libraries makes objects that all stay.
+
+    The looks at those take a sixth of a short run's time.
+    """
+    gc.set_threshold(RARELY, *USUAL[1:])
+
+
+def collect_as_usual() -> None:
+    """Let Python look for garbage as always, among what is made from now on; nothing where it did not look rarely."""
+    if gc.get_threshold()[0] == RARELY:
+        if not gc.get_freeze_count():  # what was made between runs is not there to stay
+            gc.freeze()
+        gc.set_threshold(*USUAL)
