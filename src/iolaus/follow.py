@@ -27,7 +27,7 @@ from iolaus.errors import ConfigError
 from iolaus.machine import followers
 from iolaus.machine.crew import LOOK_SECONDS, is_lost_peer
 from iolaus.machine.parent import end_with
-from iolaus.machine.process import collect_rarely, spin_briefly
+from iolaus.machine.process import collect_as_usual, collect_rarely, spin_briefly
 from iolaus.machine.signals import ALARM, PAUSE, WARNINGS
 from iolaus.methods.stopping import NonFiniteLoss
 from iolaus.trust.command_line import CommandLine
@@ -132,6 +132,7 @@ def take_part(work: dict[str, Any], group: "Ranks") -> None:
     from iolaus.show.progress import NullProgress
     from iolaus.show.trackers import TrackerList
 
+    collect_as_usual()
     typed = CommandLine.instance()
     typed.overrides, typed.folder = tuple(map(tuple, work["typed"])), Path(work["folder"])
     parts = build_parts(check(work["config"]), group)
@@ -153,4 +154,5 @@ def take_part(work: dict[str, Any], group: "Ranks") -> None:
 
 
 if __name__ == "__main__":
+    collect_rarely()
     follow()
