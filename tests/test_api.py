@@ -67,7 +67,7 @@ def test_two_runs_of_one_process_are_equal_and_have_a_folder_each():
         (["dataset=image_folder", "dataset.root=nowhere"], "dataset"),
         (["dataset=image_folder"], "dataset.root: missing"),
         (["resume=last"], "resume=last: outputs/ holds no unfinished run"),
-        (["optimizer.lr=0.1,0.2"], "optimizer.lr=0.1,0.2: several values are a sweep, which iolaus train -m takes"),
+        (["optimizer.lr=0.1,0.2"], "optimizer.lr=0.1,0.2: several values are a sweep, which "),
         (["optimizer.lr='"], ""),
         (["--help"], "--help: an override is a text, key=value"),
         (["model._target_=os.system"], "model._target_=os.system: not among the packages that may be run"),
