@@ -5,8 +5,8 @@ import pkgutil
 from collections.abc import Callable, Sequence
 
 import iolaus
-from iolaus.command import CommandParser, run_command
-from iolaus.errors import ConfigError, nearest
+from iolaus.command import CommandParser, name_word, run_command
+from iolaus.errors import ConfigError, nearest, printable
 from iolaus.machine.process import collect_rarely, spin_briefly
 
 # name -> ("module:function", what it does, for `iolaus --help`). A function takes its arguments and returns an exit
@@ -57,8 +57,8 @@ def find_command(name: str) -> Callable[[list[str]], int]:
     """The function of a command. Raises ConfigError for a name that is none."""
     if name not in COMMANDS:
         if "=" in name or name == "-m":
-            raise ConfigError(f"{name}: no such command; a run is started by iolaus train {name}")
-        raise ConfigError(f"{name}: no such command; {nearest(name, COMMANDS)}")
+            raise ConfigError(f"{printable(name)}: no such command; a run is started by iolaus train {printable(name)}")
+        raise ConfigError(f"{name_word(name)}: no such command; {nearest(name, COMMANDS)}")
     spin_briefly()
     collect_rarely()
     command: Callable[[list[str]], int] = pkgutil.resolve_name(COMMANDS[name][0])

@@ -1,6 +1,7 @@
 """What all commands share: one line for what the user got wrong, the exit status, a help page with examples."""
 
 import argparse
+import ast
 import atexit
 import contextlib
 import errno
@@ -16,6 +17,8 @@ from iolaus.errors import ConfigError, RunFailed, nearest, printable
 
 # what a user's folders and disks refuse, of which a line says enough
 DISK_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+LONGEST_WORD = 200  # characters of what was given
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -35,21 +38,32 @@ class CommandParser(argparse.ArgumentParser):
 
 def explain_argument(message: str) -> str:
     """What argparse says of an argument, as all errors say it: what was given, what is allowed, the nearest match."""
-    if found := re.fullmatch(r"argument (\S+): invalid choice: '(.*)' \(choose from (.*)\)", message):
-        option, word, allowed = found.groups()
-        choices = allowed.replace("'", "").split(", ")  # quoted by Python 3.11
-        return f"{option} {word}: no such choice; {nearest(word, choices)}"
-    if found := re.fullmatch(r"(unrecognized|the following) arguments( are required)?: (.*)", message):
-        return f"{found[3]}: {'missing' if found[2] else 'no such argument'}"
-    return message.removeprefix("argument ")
+    if found := re.fullmatch(r"argument (\S+): invalid choice: (.*) \(choose from (.*)\)", message):
+        option, word = found[1], ast.literal_eval(found[2])
+        choices = found[3].replace("'", "").split(", ")  # quoted by Python 3.11
+        return f"{option} {name_word(word)}: no such choice; {nearest(word, choices)}"
+    if found := re.fullmatch(r"argument (\S+): ignored explicit argument .*", message):
+        return f"{found[1]}: takes no value"
+    if found := re.fullmatch(r"unrecognized arguments: (.*)", message, re.DOTALL):
+        words = found[1].split(" ")  # those that are none and those that follow them
+        return f"{name_word(next((word for word in words if word.startswith('-')), found[1]))}: no such argument"
+    if found := re.fullmatch(r"the following arguments are required: (.*)", message):
+        return f"{found[1]}: missing"
+    return name_word(message.removeprefix("argument "))
+
+
+def name_word(word: str) -> str:
+    """A user's word for a message: printable, also where it is empty, and not a page."""
+    shown = printable(word) or "''"
+    return shown if len(shown) <= LONGEST_WORD else f"{shown[:LONGEST_WORD]}…"
 
 
 def whole_number(least: int) -> Callable[[str], int]:
     """A reader of whole numbers of `least` or more, for an argument's `type`."""
 
     def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text} is not a whole number of {least} or more")
+        if not text.isdecimal() or len(text) > 18 or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{name_word(text)} is not a whole number of {least} or more")
         return int(text)
 
     return read

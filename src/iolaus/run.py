@@ -213,10 +213,10 @@ def train_and_evaluate(
         tracker.close()
         parts.data.close()
         followers.end_broken_run(group)
-    from iolaus.show.curves import draw_curves
+    from iolaus.show.curves import draw_or_warn
 
     best = int(metrics["best"]["epoch"])
-    draw_curves(state.history, folder.curves, results.title_of(parts), best, objective)
+    draw_or_warn(state.history, folder.curves, results.title_of(parts), best, objective)
     result = results.describe_finished(parts, state, metrics)
     write_json(folder.results_file, result)  # last of all: it marks the run as finished
     result_table(result, folder)

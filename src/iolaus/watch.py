@@ -9,6 +9,7 @@ from pathlib import Path
 from iolaus.command import CommandParser, can_redraw, run_command
 from iolaus.errors import ConfigError
 from iolaus.files.layout import METRICS, RESULTS
+from iolaus.machine.process import collect_as_usual
 from iolaus.report.runs import RUNNING, Study, read_study
 from iolaus.report.terminal import EVERY_SECONDS, print_study, show_live
 
@@ -23,12 +24,13 @@ def main(arguments: Sequence[str]) -> int:
     """The command. Raises ConfigError where there is no study."""
     what = "Show the table of a study while it runs; it ends when no run has trained for half a minute."
     parser = CommandParser("watch", what, EXAMPLES)
-    parser.add_argument("folder", type=Path, help="outputs/STUDY")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="outputs/STUDY")
     folder = parser.parse_args(arguments).folder
     try:
         study = read_study(folder)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    collect_as_usual()
     if can_redraw(sys.stdout):
         with contextlib.suppress(KeyboardInterrupt), show_live(folder) as look:
             while not is_over(look() or study):

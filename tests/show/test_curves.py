@@ -2,14 +2,15 @@ import math
 import sys
 import threading
 
+import matplotlib
 import numpy as np
 import pytest
 from matplotlib.image import imread
 from PIL import Image
 
 from iolaus.show import curves
-from iolaus.show.curves import draw_curves
-from iolaus.show.drawing import save_drawing, save_figure
+from iolaus.show.curves import draw_curves, draw_or_warn
+from iolaus.show.png import save_drawing, save_figure
 
 
 def history(epochs, lr=lambda epoch: 0.1, **more):
@@ -116,8 +117,8 @@ def test_a_learning_rate_that_ends_at_zero_is_drawn(tmp_path, drawn):
 def test_each_group_of_parameters_has_its_learning_rate(tmp_path, drawn):
     draw_curves(history(2, **{"lr/1": 0.05, "lr/2": 0.025}), tmp_path / "curves.png")
     lr = drawn[0].axes[2]
-    assert list(data(lr)) == ["lr", "lr/1", "lr/2"]
-    assert [text.get_text() for text in lr.get_legend().get_texts()] == ["lr", "lr/1", "lr/2"]
+    assert list(data(lr)) == ["lr", "1", "2"]
+    assert [text.get_text() for text in lr.get_legend().get_texts()] == ["lr", "1", "2"]
     assert len({line.get_color() for line in lr.lines}) == 3
 
 
@@ -148,6 +149,35 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         draw_curves(history(2), path)
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    "setting", [{"savefig.bbox": "tight"}, {"savefig.facecolor": "#fff0c0"}, {"text.usetex": True}, {"font.size": 30}],
+    ids=str,
+)  # fmt: skip
+def test_a_users_settings_of_matplotlib_change_no_picture_and_stay(tmp_path, setting):
+    draw_curves(history(3), tmp_path / "plain.png")
+    with matplotlib.rc_context(setting):
+        draw_curves(history(3), tmp_path / "own.png")
+        assert {key: matplotlib.rcParams[key] for key in setting} == setting
+    assert (tmp_path / "own.png").read_bytes() == (tmp_path / "plain.png").read_bytes()
+
+
+def test_a_run_has_its_results_without_a_picture(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr(curves, "draw_curves", fail)
+    draw_or_warn(history(3), tmp_path / "curves.png", "a title", 2, "val/accuracy")
+    assert "curves.png can't be drawn: RuntimeError: no fonts" in caplog.text
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 1.0, 0.5, 0.0001, 0.9999])
+def test_an_accuracy_that_hardly_changes_spans_two_points_and_nothing_beyond_0_to_100(tmp_path, drawn, accuracy):
+    draw_curves(history(4, **{"train/accuracy": accuracy, "val/accuracy": accuracy}), tmp_path / "curves.png")
+    low, high = drawn[0].axes[1].get_ylim()
+    assert high - low >= 2 - 1e-9
+    assert -0.1 <= low <= 100 * accuracy <= high <= 100.2
 
 
 def test_drawing_needs_no_pyplot(tmp_path):

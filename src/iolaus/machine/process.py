@@ -7,8 +7,8 @@ SPIN = "GOMP_SPINCOUNT"  # libgomp's own variable, which it reads when torch is 
 # Looks at a barrier before a thread sleeps; libgomp's default is 300,000. Fewer help more beside other work, but 1,000
 # cost an MLP a tenth of its speed on a quiet machine (benchmarks/README.md).
 SPINS = 10_000
-USUAL = gc.get_threshold()
 RARELY = 100_000  # new objects between two looks for garbage; Python's default is 700, later 2,000
+_usual: tuple[int, int, int] | None = None  # the thresholds to go back to, where this process looks rarely
 
 
 def spin_briefly() -> None:
@@ -27,12 +27,17 @@ def collect_rarely() -> None:
 
     The looks at those take a sixth of a short run's time.
     """
-    gc.set_threshold(RARELY, *USUAL[1:])
+    global _usual
+    if _usual is None:
+        _usual = gc.get_threshold()
+        gc.set_threshold(RARELY, *_usual[1:])
 
 
 def collect_as_usual() -> None:
     """Let Python look for garbage as always, among what is made from now on; nothing where it did not look rarely."""
-    if gc.get_threshold()[0] == RARELY:
+    global _usual
+    if _usual is not None:
         if not gc.get_freeze_count():  # what was made between runs is not there to stay
             gc.freeze()
-        gc.set_threshold(*USUAL)
+        gc.set_threshold(*_usual)
+        _usual = None

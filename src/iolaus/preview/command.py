@@ -11,6 +11,7 @@ from iolaus.config.explain import exit_on_user_errors
 from iolaus.errors import ConfigError, RunFailed
 from iolaus.files.locks import file_lock
 from iolaus.files.run_folder import RunFolder
+from iolaus.machine.process import collect_as_usual
 from iolaus.start import start
 from iolaus.studies.job import Job
 
@@ -72,6 +73,7 @@ def show_all(config: RunConfig, folder: RunFolder, range_steps: int | None) -> N
     from iolaus.config.build import build_parts  # torch and the rest, not before the checks
     from iolaus.preview import page
 
+    collect_as_usual()
     config = replace(config, trainer=replace(config.trainer, compile=False))
     parts = build_parts(config)
     try:

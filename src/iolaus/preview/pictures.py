@@ -11,16 +11,18 @@ from iolaus.show.drawing import (
     Style,
     draw_line,
     new_figure,
-    save_figure,
+    own_style,
     set_margins,
     set_title,
     show_epochs,
     use_log_scale,
 )
+from iolaus.show.png import save_figure
 
 MOST_POINTS = 2000  # of a line
 
 
+@own_style()
 def draw_rates(points: Sequence[tuple[float, float]], epochs: int, path: Path) -> None:
     """Draw the learning rate of every step over the epochs into the PNG at `path`."""
     figure = new_figure((7, 3.5))
@@ -36,6 +38,7 @@ def draw_rates(points: Sequence[tuple[float, float]], epochs: int, path: Path) -
     save_figure(figure, path, dpi=140, compress_level=3)
 
 
+@own_style()
 def draw_range(test: RangeTest, path: Path) -> None:
     """Draw the smoothed loss over the rates, with the suggestion marked, into the PNG at `path`."""
     figure = new_figure((7, 3.5))

@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     """The command. Raises ConfigError where there is nothing to report."""
     what = "Write report.html, report.md, results.csv and plots/ into a folder with runs below it."
     parser = CommandParser("report", what, EXAMPLES)
-    parser.add_argument("folder", type=Path, help="a sweep's folder, or any folder with runs below it; or last")
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="of a sweep, or with any runs below it; or last")
     parser.add_argument("--storage", metavar="URL", help="the server that holds a search's study: postgresql://…")
     given = parser.parse_args(arguments)
     folder = newest_run() if str(given.folder) == "last" else given.folder

@@ -1,12 +1,27 @@
 """A run's curves as one picture: loss, accuracy and learning rate by epoch."""
 
+import logging
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from iolaus.show.drawing import COLOURS, INK, MUTED, Style, draw_line, new_figure, save_drawing, set_title, show_epochs
+from iolaus.errors import describe_error
+from iolaus.show.drawing import (
+    COLOURS,
+    GRID,
+    INK,
+    MUTED,
+    Style,
+    draw_line,
+    new_figure,
+    own_style,
+    set_title,
+    show_epochs,
+    show_plain_numbers,
+)
 from iolaus.show.numbers import format_metric, metric_of
+from iolaus.show.png import save_drawing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,9 +30,25 @@ if TYPE_CHECKING:
     from iolaus.learner import Metrics
 
 SPLITS = ("train", "val", "test")
+LONGEST_TITLE = 110  # characters
+log = logging.getLogger(__name__)
 _thread = threading.local()
 
 
+def draw_or_warn(history: "Sequence[Metrics]", path: Path, title: str, best_epoch: int, objective: str) -> None:
+    """`draw_curves`, but what matplotlib can't do is a warning: a run has its results without a picture, too.
+
+    Raises OSError for what the file system does.
+    """
+    try:
+        draw_curves(history, path, title, best_epoch, objective)
+    except OSError:
+        raise
+    except Exception as error:
+        log.warning("%s can't be drawn: %s", path.name, describe_error(error))
+
+
+@own_style()
 def draw_curves(
     history: "Sequence[Metrics]",
     path: Path,
@@ -36,6 +67,7 @@ def draw_curves(
     if not history:
         raise ValueError("There are no curves to draw: the history holds no epoch")
     figure = _empty_figure()
+    title = title if len(title) <= LONGEST_TITLE else title[: LONGEST_TITLE - 1] + "…"
     figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold", color=INK, parse_math=False)
     loss_axes, accuracy_axes, lr_axes = figure.axes
     for axes in figure.axes:
@@ -50,8 +82,9 @@ def draw_curves(
 
     groups = [key for key in dict.fromkeys(key for epoch in history for key in epoch) if f"{key}/".startswith("lr/")]
     for index, key in enumerate(groups):
-        _draw_metric(lr_axes, history, key, key, COLOURS[(index + 2) % len(COLOURS)])
-    if 1 < len(groups) <= 5:
+        label = key.removeprefix("lr/")  # short: four of them stand beside the title
+        _draw_metric(lr_axes, history, key, label, COLOURS[(index + 2) % len(COLOURS)])
+    if 1 < len(groups) <= 4:
         _add_legend(lr_axes)
     rates = [value for key in groups for _, value in _points(history, key) if value > 0]
     # a rate that falls in steps of a tenth needs a log scale; one that glides towards zero (cosine) must have none
@@ -61,13 +94,20 @@ def draw_curves(
     elif rates:
         lr_axes.set_ylim(bottom=0)
 
+    for axes in (loss_axes, lr_axes):
+        if axes.get_yscale() == "linear" and not 1e-3 <= max(map(abs, axes.get_ylim())) < 1e5:
+            show_plain_numbers(axes.yaxis)  # in place of a factor above the axis, where the best epoch is told
+    _keep_percent(accuracy_axes)
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_drawing(figure, path, dpi=110)
+    save_drawing(figure, path, dpi=110, colours=(INK, MUTED, GRID, *COLOURS))
 
 
 def _empty_figure() -> "Figure":
     """Three axes without curves. Each thread reuses one figure: a new one costs each run of a sweep 0.05 s."""
+    from matplotlib.ticker import ScalarFormatter
+
     if not hasattr(_thread, "figure"):
         _thread.figure = _new_figure()
     figure: Figure = _thread.figure
@@ -78,13 +118,15 @@ def _empty_figure() -> "Figure":
         axes.relim()
         if axes.get_yscale() != "linear":
             axes.set_yscale("linear")
+        if axes is not figure.axes[1]:
+            axes.yaxis.set_major_formatter(ScalarFormatter(useOffset=False))
         axes.locator_params(axis="y", nbins=6)
         axes.autoscale(axis="y")
     return figure
 
 
 def _new_figure() -> "Figure":
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter
 
     figure = new_figure((13, 4), (1, 3))
     # by hand: a layout engine draws everything twice, which would cost each run of a sweep 0.1 s
@@ -94,7 +136,7 @@ def _new_figure() -> "Figure":
         axes.grid(axis="x", visible=False)
         axes.xaxis.set_label_coords(0.5, -0.09)
         axes.yaxis.set_label_coords(0, 0)
-    figure.axes[1].yaxis.set_major_formatter(PercentFormatter(decimals=None))
+    figure.axes[1].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.4g} %"))
     return figure
 
 
@@ -107,6 +149,15 @@ def _draw_metric(axes: "Axes", history: "Sequence[Metrics]", key: str, label: st
     points, scale = _points(history, key), 100 if key.endswith("accuracy") else 1
     scaled = [(epoch, scale * value) for epoch, value in points]
     draw_line(axes, scaled, Style(colour), label=label, markersize=4.5, linewidth=1.6)
+
+
+def _keep_percent(axes: "Axes") -> None:
+    """Let an axis of percent span two points or more, and little beside 0 to 100."""
+    low, high = axes.get_ylim()
+    missing = max(0.0, 2 - (high - low))
+    low = max(-0.1, low - missing / 2)
+    high = min(100.2, max(high + missing / 2, low + 2))
+    axes.set_ylim(min(low, high - 2), high)
 
 
 def _mark_best(axes: "Axes", history: "Sequence[Metrics]", key: str, best_epoch: int, objective: str) -> None:

@@ -4,23 +4,21 @@ Nothing here is global: no pyplot, and no setting outlives a picture. matplotlib
 takes half a second.
 """
 
-import functools
+import contextlib
 import io
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from iolaus.files.atomic import write_atomically
+from iolaus.show.png import save_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from PIL.Image import Image
 
 # Okabe and Ito's palette, told apart by colour-blind readers (https://jfly.uni-koeln.de/color/)
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -77,6 +75,20 @@ class Picture:
     wide: bool
 
 
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Within it, or in a function that it decorates, matplotlib has its own defaults, whatever the user has set.
+
+    And no warning, such as that a font lacks a letter. Afterwards all is as it was.
+    """
+    import matplotlib
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        warnings.simplefilter("ignore")
+        yield
+
+
 def new_figure(size: tuple[float, float], panels: tuple[int, int] = (1, 1), sharey: bool = False) -> "Figure":
     """A figure of `size` inches with empty axes, `figure.axes`, in rows × columns."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -122,52 +134,26 @@ def draw_line(
         axes.plot(xs, ys, color=style.colour, linestyle=style.line, marker=marker, **line)
 
 
+def show_plain_numbers(axis: "Axis") -> None:
+    """Numbers such as 0.0001 and 1e30 at the ticks, without a factor or an offset elsewhere."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.6g}")))
+
+
 def use_log_scale(axis: "Axis") -> None:
     """A log scale with plain numbers at 1, 2 and 5."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.axes.set_xscale("log") if axis is axis.axes.xaxis else axis.axes.set_yscale("log")
     low, high = axis.get_view_interval()
     decades = 0 if low <= 0 else len(f"{high / low:.0f}") - 1
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if decades < 2 else (1,), numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: re.sub(r"e\+0*", "e", f"{value:g}")))
+    show_plain_numbers(axis)
     axis.set_minor_formatter(NullFormatter())
 
 
-def save_png(figure: "Figure", file: IO[bytes], dpi: int, compress_level: int) -> None:
-    figure.savefig(file, format="png", dpi=dpi, pil_kwargs={"compress_level": compress_level})
-
-
-def save_figure(figure: "Figure", path: Path, dpi: int, compress_level: int) -> None:
-    """Save a figure as the PNG at `path`, which is never half there."""
-    write_atomically(path, lambda file: save_png(figure, file, dpi, compress_level))
-
-
-def save_drawing(figure: "Figure", path: Path, dpi: int) -> None:
-    """Save a figure of lines and text as `save_figure` does, in a few shades: a third of the bytes, and of the time."""
-    from PIL import Image
-
-    pixels, size = io.BytesIO(), (round(figure.get_figwidth() * dpi), round(figure.get_figheight() * dpi))
-    figure.savefig(pixels, format="rgba", dpi=dpi)
-    image = Image.frombytes("RGBA", size, pixels.getvalue()).convert("RGB")
-    drawing = image.quantize(palette=shades(), dither=Image.Dither.NONE)
-    write_atomically(path, lambda file: drawing.save(file, format="png", dpi=(dpi, dpi), compress_level=1))
-
-
-@functools.cache
-def shades() -> "Image":
-    """White, and the colours of drawings in steps of some ten levels towards it, as smooth edges have them."""
-    from PIL import Image
-
-    palette = [255] * 3  # nothing nearer to it: Pillow looks for the nearest shade of 4 × 4 × 4 levels at once
-    for colour in map(bytes.fromhex, (hex_code[1:] for hex_code in (INK, MUTED, GRID, *COLOURS))):
-        steps = (255 - min(colour)) // 10
-        palette += [255 - (255 - value) * step // steps for step in range(1, steps + 1) for value in colour]
-    image = Image.new("P", (1, 1))
-    image.putpalette(palette)
-    return image
-
-
+@own_style()
 def render_picture(
     name: str,
     title: str,
@@ -186,8 +172,7 @@ def render_picture(
 
     png, svg = io.BytesIO(), io.StringIO()
     settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False, "text.color": INK}
-    with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # such as that a font lacks a letter
+    with matplotlib.rc_context(settings):
         figure = new_figure(size, panels, sharey=sharey and panels != (1, 1))
         if panels == (1, 1):
             set_title(figure.axes[0], title)

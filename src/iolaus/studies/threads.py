@@ -15,6 +15,7 @@ from iolaus.files.layout import ENDED
 from iolaus.files.locks import is_locked
 from iolaus.files.run_folder import RunFolder
 from iolaus.machine.crew import RankLost
+from iolaus.machine.process import collect_as_usual
 from iolaus.machine.signals import exit_on_signals
 from iolaus.studies.compat import job_error
 
@@ -43,6 +44,7 @@ def work_in_threads(
     """
     from iolaus.report.terminal import show_live
 
+    collect_as_usual()  # no run is imported here, where the other processes are waited for
     failures: list[BaseException] = []
 
     def stop(error: BaseException) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from iolaus.show.drawing import COLOURS, GRID, INK, MUTED, new_figure, save_figure, set_title
+from iolaus.show.drawing import COLOURS, GRID, INK, MUTED, new_figure, own_style, set_title
+from iolaus.show.png import save_figure
 from iolaus.show.tables import clean_text
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ MOST_NUMBERS = 40  # classes up to which every cell has its count
 LONGEST = 24  # characters of a class name
 
 
+@own_style()
 def draw_confusion(evaluation: "Evaluation", path: Path) -> None:
     """Draw the confusion matrix, a row for each true class, into the PNG at `path`.
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from iolaus.data.shape import ImageShape
-from iolaus.show.drawing import COLOURS, INK, MUTED, new_figure, save_figure
+from iolaus.show.drawing import COLOURS, INK, MUTED, new_figure, own_style
+from iolaus.show.png import save_figure
 from iolaus.use.confusion import shorten_name
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def most_confident(evaluation: "Evaluation", most: int = COLUMNS * ROWS) -> Tens
     return wrong[order[:most]]
 
 
+@own_style()
 def draw_mistakes(evaluation: "Evaluation", shape: ImageShape, path: Path) -> None:
     """Draw the most confident mistakes as the model sees them, with both classes and their files.
 
