@@ -6,6 +6,8 @@ import pytest
 from conftest import TINY, thin
 
 MISTAKES = {
+    "a range that is none": (["seed=0-2"], ["seed=0-2: expected a whole number", "sweep: -m 'seed=range(0,3)'"]),
+    "an option that is timm's": (["model=resnet10t.c3_in1k"], ["model=timm model.name=resnet10t.c3_in1k"]),
     "unknown option": (["model=resnet19"], ["model=resnet19", "did you mean resnet18?", "vgg16"]),
     "unknown group": (["optimiser=sgd"], ["optimiser", "optimizer"]),
     "unknown key": (["trainer.epoch=3"], ["trainer.epoch", "epochs"]),

@@ -115,6 +115,12 @@ def test_what_the_user_chose_beside_a_path_stays(command):
 
 @pytest.mark.parametrize(("epochs", "lines"), [(2, 1), (5, 1), (6, 0)])
 def test_a_batch_size_that_changes_only_after_the_run_is_said_so(epochs, lines):
-    told = advise_on_batches(checked_config("batch_size=growing", f"trainer.epochs={epochs}").trainer)
+    told = advise_on_batches(checked_config("batch_size=growing", f"trainer.epochs={epochs}").trainer, 10_000)
     assert ["from epoch 5 on" in line and "it stays 128" in line for line in told] == [True] * lines
-    assert advise_on_batches(checked_config(f"trainer.epochs={epochs}").trainer) == []
+    assert advise_on_batches(checked_config(f"trainer.epochs={epochs}").trainer, 10_000) == []
+
+
+@pytest.mark.parametrize(("count", "told"), [(87, "1 step;"), (600, "4 steps;"), (639, "4 steps;"), (640, None)])
+def test_an_epoch_of_few_steps_is_said_so(count, told):
+    advice = advise_on_batches(checked_config("dataset=synthetic", "trainer.batch_size=128").trainer, count)
+    assert [told in line for line in advice] == ([True] if told else [])

@@ -128,22 +128,25 @@ def test_pruned_trials_are_among_those_that_a_winner_was_picked_from(tmp_path):
     assert "best of 6 configurations, with one run each" in markdown(tmp_path)
 
 
-def test_the_evaluation_of_the_best_run_is_in_the_page(tmp_path):
-    make_run(tmp_path / "0", ["model=a"], 0.5)
+def test_the_evaluation_of_the_best_run_that_has_one_is_in_the_page_under_its_name(tmp_path):
+    worse = make_run(tmp_path / "0", ["model=a"], 0.5)
     best = make_run(tmp_path / "1", ["model=b"], 0.9)
+    make_run(tmp_path / "2", ["model=c"], 0.95)  # which nobody has evaluated
+    (worse / "evaluation.json").write_text(json.dumps({"split": "test", "accuracy": 0.125}))
     classes = [{"class": "<cat>", "precision": 0.5, "recall": 0.9, "count": 10}, {"class": "dog", "recall": 0.25}]
     content = {"split": "test", "epoch": 4, "images": 1298, "skipped_images": 0, "accuracy": 0.75, "per_class": classes}
     (best / "evaluation.json").write_text(json.dumps(content))
     (best / "mistakes.png").write_bytes(PNG)
     (tmp_path / "secret.png").write_bytes(PNG)
     (best / "confusion.png").symlink_to(tmp_path / "secret.png")  # may lead anywhere
-    found = tables(tmp_path, "Evaluation of the best run")
+    found = tables(tmp_path, "Evaluation of 1")
     assert [(row["class"], row["recall, %"]) for row in found] == [("dog", "25.00"), (r"\<cat\>", "90.00")]
     shown = page(tmp_path)
     assert [value for value in shown.loaded if value.startswith("data:")] == [
         f"data:image/png;base64,{base64.b64encode(PNG).decode()}"
     ]
     assert "75.00 %" in shown.text
+    assert "12.50 %" not in shown.text
     told = (tmp_path / "report.md").read_text()
     assert "- epoch: 5\n- images: 1,298\n- accuracy: 75.00 %\n" in told  # counts are whole, epochs are shown from 1
     assert "![The most confident mistakes](1/mistakes.png)" in (tmp_path / "report.md").read_text()

@@ -19,7 +19,8 @@ from sklearn import metrics as reference
 from iolaus import loop
 from iolaus.cli import main
 from iolaus.files import checkpoint
-from iolaus.files.run_folder import newest_run
+from iolaus.files.locks import file_lock, record_host
+from iolaus.files.run_folder import RunFolder, newest_run
 from iolaus.use import rows
 from iolaus.use.load import load
 
@@ -318,6 +319,21 @@ def test_a_study_stands_for_its_best_run_and_last_for_the_newest(command):
         told = iolaus("evaluate", given, "--split", "val")[2]
         assert [line for line in told.splitlines() if " is " in line] == [f"iolaus: {given} is {meant}"] * bool(meant)
     assert iolaus("report", "last")[1].splitlines()[0] == str(newest_run() / "report.html")
+
+
+def test_a_run_that_still_trains_is_called_so(run):
+    folder = RunFolder(run)
+    with file_lock(folder.lock):
+        record_host(folder.lock)
+        status, _out, err = iolaus("evaluate", run, "--device", "cpu", "--split", "val")
+    assert status == 0, err
+    assert f"{run} is still training; its weights are those of now" in err
+    assert "still training" not in iolaus("evaluate", run, "--device", "cpu", "--split", "val")[2]
+
+
+def test_a_model_introduces_itself_in_one_line(run):
+    (line,) = repr(load(run, device="cpu")).splitlines()
+    assert line == f"Classifier({run / 'best.pt'}: CNN, 3 classes, 3x16x16, fp32 on cpu)"
 
 
 def test_what_is_named_by_mistake_is_told_before_anything_is_written(command):

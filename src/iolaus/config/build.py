@@ -91,7 +91,7 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
         by_epoch = config.scheduler.interval == "epoch"
         patience = config.early_stopping_node.arguments.get("patience") if by_epoch else None
         notes += advise_on_stopping(config.scheduler_node, "early_stopping", patience)
-    notes += advise_on_batches(settings)
+    notes += advise_on_batches(settings, len(data.train))
     if len(optimizer.param_groups) > 1:
         notes += param_groups.describe(optimizer.param_groups)
     if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from iolaus.errors import ConfigError, first_line
-from iolaus.methods.schedules import TOTALS, is_plateau, smallest_part
+from iolaus.methods.schedules import TOTALS, is_plateau, smallest_part, steps_at
 
 if TYPE_CHECKING:
     from torch import nn
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from iolaus.settings import Trainer
 
 log = logging.getLogger(__name__)
+FEW_STEPS = 5  # of an epoch
 
 
 def keys_without_effect(config: "RunConfig", overrides: Iterable[str]) -> dict[str, str]:
@@ -106,14 +107,23 @@ def advise_on_stopping(scheduler: "Node", what: str, patience: int | None = None
     ]
 
 
-def advise_on_batches(trainer: "Trainer") -> list[str]:
-    """A line of advice where the run ends before its batch size changes for the first time; else none."""
+def advise_on_batches(trainer: "Trainer", count: int) -> list[str]:
+    """Lines of advice on the batches of a run over `count` images.
+
+    Where an epoch has few steps, and where the run ends before its batch size changes for the first time.
+    """
+    steps = steps_at(0, count, trainer.batch_size, trainer.batch_size_schedule, trainer.drop_last)[1]
+    few = "1 step" if steps == 1 else f"{steps} steps"
+    advice = (
+        [f"an epoch of {count} images is {few}; a smaller trainer.batch_size takes more"] if steps < FEW_STEPS else []
+    )
     first = min(trainer.batch_size_schedule or {0: 0})
     if first < trainer.epochs:
-        return []
+        return advice
     return [
+        *advice,
         f"trainer.batch_size_schedule changes the batch size from epoch {first} on (the first is 0), after the run has "
-        f"ended (trainer.epochs={trainer.epochs}): it stays {trainer.batch_size}"
+        f"ended (trainer.epochs={trainer.epochs}): it stays {trainer.batch_size}",
     ]
 
 

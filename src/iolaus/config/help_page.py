@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from omegaconf import OmegaConf
+
 from iolaus.command import train_command
 from iolaus.config.places import HOME
 from iolaus.config.reference import read_reference
@@ -54,7 +56,7 @@ def format_help(*names: str, _root_: "DictConfig") -> str:
     # a relative folder is ours (experiments.py)
     reference = read_reference(files, tuple(str(HOME / folder) for folder in recipes))
     groups = "\n".join(reference.format_groups())
-    keys = "\n".join(map(reference.format_key, names or KEYS))
+    keys = "\n".join(reference.format_key(name, OmegaConf.select(_root_, name)) for name in names or KEYS)
     parts = {"command": command, "header": _root_.hydra.help.header, "footer": _root_.hydra.help.footer}
     text = groups if names == ("groups",) else keys if names else PAGE.format(**parts, groups=groups, keys=keys)
     return text.replace("$", "$$")

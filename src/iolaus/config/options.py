@@ -23,8 +23,19 @@ def list_options(group: str) -> list[str]:
 def explain_option(path: str, options: Iterable[str]) -> str:
     """The line for an option that there is not. path: `group/option`, as Hydra names it."""
     group, _, option = path.rpartition("/")
+    if group == "model" and is_timm_model(option):
+        return f"model={option}: no such option; it is a network of timm's: model=timm model.name={option}"
     public = [name for name in options if not name.startswith("_")]
     return f"{group}={option}: no such option; {nearest(option, public)}"
+
+
+def is_timm_model(name: str) -> bool:
+    """Whether timm has a network of this name, perhaps with a tag: resnet10t, resnet18.a1_in1k."""
+    try:
+        import timm
+    except ImportError:
+        return False
+    return bool(timm.is_model(name.partition(".")[0]))
 
 
 def explain_choice(message: str) -> str | None:

@@ -162,12 +162,16 @@ class Reference:
             chosen = f"{option.group}={option.name} chooses {' '.join(option.chooses)}, unless you name others"
             yield from textwrap.wrap(chosen, HELP_WIDTH, initial_indent="  ", subsequent_indent=" " * 4)
 
-    def format_key(self, name: str) -> str:
-        """A key with its short name, its default and the first clause of its meaning, in a line for the terminal."""
+    def format_key(self, name: str, value: object = None) -> str:
+        """A key with its short name, its default and the first clause of its meaning, in a line for the terminal.
+
+        value: what it is in the default run, where the dataset chooses another option than the group's default.
+        """
         (key, option), alias = self.find_key(name), self.aliases.get(name)
         typed = f"{name} [{alias}]" if alias else name
         note = f" ({option})" if option else ""
-        return f"  {typed:<31} {key.default:<12} {key.meaning.split('; ')[0]}{note}"
+        default = str(value) if isinstance(value, int | float) and not isinstance(value, bool) else key.default
+        return f"  {typed:<31} {default:<12} {key.meaning.split('; ')[0]}{note}"
 
 
 @functools.cache

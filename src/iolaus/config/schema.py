@@ -141,10 +141,13 @@ def hint_type(key: str, name: str, value: object, hint: object) -> str:
     """How to give a value as a text, or as a number, where it is of the other kind."""
     if isinstance(value, bool | int | float) and fits("", hint):
         return f"; to give it as a text: {quote_value(f'{key}.{name}'.removeprefix('.'), value)}"
+    if isinstance(value, str) and fits(1, hint) and (found := re.fullmatch(r"(\d{1,6})(?:-|\.\.|:)(\d{1,6})", value)):
+        several = f"{key}.{name}".removeprefix(".") + f"=range({found[1]},{int(found[2]) + 1})"
+        return f"; several are a sweep: -m '{several}'"
     if (
         isinstance(value, str)
         and (fits(1, hint) or fits(1.0, hint))
-        and re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", value)
+        and re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", value)
     ):
         return f"; it is a text; a variable as a number: '{key}.{name}=\"${{oc.decode:${{oc.env:NAME}}}}\"'"
     return ""

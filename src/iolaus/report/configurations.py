@@ -13,6 +13,7 @@ from iolaus.show.numbers import MISSING, PLAIN_NUMBER, Metric, shorten_number
 
 PROGRESS = (UNFINISHED, FAILED, RUNNING, PRUNED, FINISHED)  # of two equal runs the later in this list counts
 SILENT = ("true", "false", "null", "none")  # values that say nothing without their key
+SPEAKING_GROUPS = ("dataset", "model", "optimizer", "scheduler", "loss", "augmentation")  # whose options are well known
 ONE_NUMBER = ("epochs", "minutes", "images_per_second", "peak_memory_mib")  # for several seeds, too
 
 
@@ -119,6 +120,6 @@ def name_settings(settings: Mapping[str, str], keys: Sequence[str]) -> str:
     for key, name in zip(keys, short_names(keys), strict=True):
         if key in settings:
             value = shorten_number(settings[key])
-            speaks = "." not in key and re.fullmatch(r"[A-Za-z]\w*", value) and value not in SILENT
+            speaks = key in SPEAKING_GROUPS and re.fullmatch(r"[A-Za-z]\w*", value) and value not in SILENT
             words.append(value if speaks else f"{name} {value}")
     return " · ".join(words) or "default"

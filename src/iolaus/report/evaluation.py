@@ -1,13 +1,11 @@
 """What `iolaus evaluate` has left in the folder of a run: its figures, the confusion matrix, the mistakes."""
 
 import base64
-from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 from iolaus.files.atomic import read_json
 from iolaus.files.layout import BEST, CONFUSION, EVALUATION, MISTAKES
-from iolaus.report.configurations import Configuration, best_configuration
 from iolaus.report.document import Block, Cell, Column, Facts, Photo, Section, Table, Text
 from iolaus.report.parsing import get_nested, numbers_in, text_in
 from iolaus.report.runs import MOST_ROWS, Run, Study
@@ -18,11 +16,9 @@ COUNTS = {"epoch": 1, "images": 0, "skipped_images": 0}  # whole numbers, and wh
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def evaluation_section(study: Study, ranking: Sequence[Configuration]) -> list[Section]:
-    """The evaluation of the only run, or of the best one; none where there was none."""
-    best = best_configuration(study, ranking)
-    runs = study.runs if len(study.runs) == 1 else best.finished_runs if best else []
-    runs = [run for run in runs if read_json(run.folder / EVALUATION)]
+def evaluation_section(study: Study) -> list[Section]:
+    """The evaluation of a study's run, of the best one that has been evaluated; none where none has been."""
+    runs = [run for run in study.runs if read_json(run.folder / EVALUATION)]
     if not runs:
         return []
     run = min(runs, key=lambda run: study.order(study.objective_value(run)))
@@ -36,7 +32,7 @@ def evaluation_section(study: Study, ranking: Sequence[Configuration]) -> list[S
     if found.get("weights") == BEST and best_epoch is not None and found.get("epoch") != best_epoch:
         blocks.append(Text(f"Of an earlier {BEST}: the run has become better since; evaluate it again.", "note"))
     blocks += [*pictures_of(run, study), *class_table(found)]
-    title = "Evaluation" if len(study.runs) == 1 else "Evaluation of the best run"
+    title = "Evaluation" if len(study.runs) == 1 else f"Evaluation of {run.name}"
     return [Section(title, blocks)]
 
 

@@ -52,7 +52,7 @@ def make_document(study: Study, foot: str) -> Document:
 def group_sections(study: Study, ranking: Sequence[Configuration], search: list[Section]) -> list[Section]:
     """The sections of runs that can be compared."""
     compared = [leaderboard_section(study, ranking), *comparison_sections(study, ranking)]
-    explained = [*curves_section(study, ranking), *evaluation_section(study, ranking), *search]
+    explained = [*curves_section(study, ranking), *evaluation_section(study), *search]
     rest = [*hardware_section(study, ranking), *unfinished_section(study), all_runs_section(study)]
     return [*compared, *explained, *rest]
 

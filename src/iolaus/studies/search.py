@@ -19,7 +19,6 @@ from hydra.plugins.sweeper import Sweeper
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from iolaus.config.combinations import advise_on_stopping
 from iolaus.config.explain import explain
 from iolaus.config.mistakes import end_rehearsal
 from iolaus.config.unchanged import as_text
@@ -134,11 +133,8 @@ class OptunaSweeper(Sweeper):
                 self.probes.append({key: values[key] for key in values.keys() - space.searched.keys()})
                 check_not_resumed(composed)
                 if space.extend is None:  # else the user's function gives further keys
-                    config = checks.check(composed, overrides)
+                    checks.check(composed, overrides)
         checks.refuse()
-        if checks.unread and not str(settings.pruner["_target_"]).endswith("NopPruner"):
-            for line in advise_on_stopping(config.scheduler_node, "hydra/sweeper/pruner"):
-                log.info("%s", line)
         return space
 
     def _work(self) -> None:

@@ -40,7 +40,7 @@ class Prediction:
     probabilities: dict[str, float] = field(repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Classifier:
     """A run's model in evaluation mode, and what a picture needs before it.
 
@@ -57,6 +57,10 @@ class Classifier:
     tta: TTA
     memory_format: torch.memory_format
     file: Path
+
+    def __repr__(self) -> str:
+        kind = f"{len(self.classes)} classes, {self.input.channels}x{self.input.size}x{self.input.size}"
+        return f"Classifier({self.file}: {type(self.model).__name__}, {kind}, {self.precision} on {self.device})"
 
     def transform(self, image: AnyPicture) -> Tensor:
         """One picture as the model takes it: (channels, size, size) float32 on the CPU.

@@ -84,7 +84,8 @@ def evaluate_split(
     figures = {"accuracy": float(correct.double().mean()), "loss": loss_sum / len(places), **counts.metrics()}
     figures["ece"] = calibration_error(ranking.probs[:, 0], correct)
     table = describe_classes(model.classes, counts)
-    return Evaluation(model.classes, images, places, targets, ranking, figures, table, len(skipped), data.description)
+    description = data.description.replace(", streaming", "")  # of the run itself that need not be true
+    return Evaluation(model.classes, images, places, targets, ranking, figures, table, len(skipped), description)
 
 
 def align_targets(targets: Tensor, theirs: list[str], ours: list[str]) -> Tensor:

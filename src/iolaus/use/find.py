@@ -10,6 +10,7 @@ from iolaus.data.image_input import ImageInput
 from iolaus.errors import ConfigError, first_line, printable
 from iolaus.files import checkpoint
 from iolaus.files.layout import BEST, FINISHED, HYDRA, LAST
+from iolaus.files.locks import is_locked_here
 from iolaus.files.moved import update_config
 from iolaus.files.run_folder import RunFolder, newest_run, similar_names
 
@@ -57,10 +58,15 @@ def find_run(given: str | Path) -> Path:
 
 
 def choose_run(given: str | Path) -> Path:
-    """`find_run` for a command: says on standard error which run `last` or a study stands for. Raises ConfigError."""
+    """`find_run` for a command, which says on standard error what `last` or a study stands for, and what still trains.
+
+    Raises ConfigError.
+    """
     found = find_run(given)
     if found != Path(given).expanduser():
         print(f"iolaus: {printable(str(given))} is {printable(str(found))}", file=sys.stderr)
+    if is_locked_here(RunFolder(found).lock):
+        print(f"iolaus: {printable(str(found))} is still training; its weights are those of now", file=sys.stderr)
     return found
 
 
