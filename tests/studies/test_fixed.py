@@ -48,8 +48,16 @@ def test_a_grid_does_not_mix_runs_of_two_versions_of_a_file(command):
     write_model(5)
     outcome = command(*GRID, "seed=0,1")
     assert outcome.status == 2
-    assert "outputs/G/seed=0 holds a run of another configuration (model.widths=[5], was [4])" in outcome.err
+    assert "outputs/G/seed=0 and 1 more hold runs of another configuration (model.widths=[5], was [4])" in outcome.err
     assert not Path("outputs/G/seed=1/results.json").exists()
+
+
+def test_runs_that_are_all_of_another_configuration_are_told_in_one_line(command):
+    assert command("-m", *TINY, "model=mlp", "study=G", "seed=0,1,2").status == 0
+    outcome = command("-m", *TINY, "model=mlp", "study=G", "seed=0,1,2", "optimizer.lr=0.5")
+    assert outcome.status == 2
+    (line,) = [line for line in outcome.err.splitlines() if "another configuration" in line]
+    assert "outputs/G/seed=0 and 2 more hold runs of another configuration (optimizer.lr=0.5, was 0.003)" in line
 
 
 @pytest.mark.parametrize("search", [False, True])

@@ -112,19 +112,18 @@ def advise_on_batches(trainer: "Trainer", count: int) -> list[str]:
 
     Where an epoch has few steps, and where the run ends before its batch size changes for the first time.
     """
+    advice = []
     steps = steps_at(0, count, trainer.batch_size, trainer.batch_size_schedule, trainer.drop_last)[1]
-    few = "1 step" if steps == 1 else f"{steps} steps"
-    advice = (
-        [f"an epoch of {count} images is {few}; a smaller trainer.batch_size takes more"] if steps < FEW_STEPS else []
-    )
+    if steps < FEW_STEPS:
+        few = f"{steps} step{'s' if steps > 1 else ''}"
+        advice.append(f"an epoch of {count} images is {few}; a smaller trainer.batch_size takes more")
     first = min(trainer.batch_size_schedule or {0: 0})
-    if first < trainer.epochs:
-        return advice
-    return [
-        *advice,
-        f"trainer.batch_size_schedule changes the batch size from epoch {first} on (the first is 0), after the run has "
-        f"ended (trainer.epochs={trainer.epochs}): it stays {trainer.batch_size}",
-    ]
+    if first >= trainer.epochs:
+        advice.append(
+            f"trainer.batch_size_schedule changes the batch size from epoch {first} on (the first is 0), after the run "
+            f"has ended (trainer.epochs={trainer.epochs}): it stays {trainer.batch_size}"
+        )
+    return advice
 
 
 def check_single_images(config: "RunConfig", model: "nn.Module", shape: "ImageShape", count: int, ranks: int) -> None:

@@ -13,6 +13,8 @@ from iolaus.files.run_folder import RunFolder
 if TYPE_CHECKING:
     from iolaus.config.build import Parts
 
+OTHER_RUN = " holds a run of another configuration"
+
 
 def check_unchanged(saved: Mapping[str, Any], parts: "Parts", folder: RunFolder) -> None:
     """Compare a checkpoint with what was built from the run's folder. Raises ConfigError with every difference."""
@@ -44,4 +46,4 @@ def check_same_run(folder: RunFolder, config: DictConfig, text: Mapping[str, Any
     if changes := find_changes(as_text(folder.saved_config()), as_text(config) if text is None else text):
         hint = "choose another study=NAME, or remove that folder"
         given = f"study={study}: " if (study := config.get("study")) else ""
-        raise ConfigError(f"{given}{folder} holds a run of another configuration ({format_changes(changes)}); {hint}")
+        raise ConfigError(f"{given}{folder}{OTHER_RUN} ({format_changes(changes)}); {hint}")

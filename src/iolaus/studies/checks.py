@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from iolaus.config.check import check_composed
 from iolaus.config.combinations import keys_without_effect, refuse_unread
 from iolaus.config.explain import explain
 from iolaus.config.mistakes import FOREIGN
+from iolaus.config.unchanged import OTHER_RUN
 from iolaus.errors import ConfigError, printable
 from iolaus.files.run_folder import RunFolder
 from iolaus.studies.compose import JobLoader
@@ -79,8 +80,21 @@ class JobChecks:
     def refuse(self) -> None:
         """Raise ConfigError with all mistakes, if there is one."""
         if self.problems:
-            raise ConfigError(*self.problems, complete=self.complete)
+            raise ConfigError(*count_other_runs(self.problems), complete=self.complete)
         refuse_unread(self.unread)
+
+
+def count_other_runs(problems: Iterable[str]) -> list[str]:
+    """The lines, with one in the place of those that differ in the run alone that is of another configuration."""
+    kinds: dict[str, list[str]] = {}
+    for line in problems:
+        _, other, changes = line.partition(OTHER_RUN)
+        kinds.setdefault(changes if other else line, []).append(line)
+    lines = []
+    for first, *others in kinds.values():
+        several = f" and {len(others)} more hold runs of another configuration"
+        lines.append(first.replace(OTHER_RUN, several) if others else first)
+    return lines
 
 
 def number_jobs(jobs: Sequence[list[str]]) -> Iterator[tuple[int, list[str]]]:
