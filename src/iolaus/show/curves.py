@@ -154,10 +154,12 @@ def _draw_metric(axes: "Axes", history: "Sequence[Metrics]", key: str, label: st
 def _keep_percent(axes: "Axes") -> None:
     """Let an axis of percent span two points or more, and little beside 0 to 100."""
     low, high = axes.get_ylim()
-    missing = max(0.0, 2 - (high - low))
-    low = max(-0.1, low - missing / 2)
-    high = min(100.2, max(high + missing / 2, low + 2))
-    axes.set_ylim(min(low, high - 2), high)
+    span = max(2.0, high - low)
+    low, high = (low + high - span) / 2, (low + high + span) / 2
+    room = 0.03 * span  # for a line at 0 or 100
+    shift = max(0.0, -room - low)
+    high = min(100 + room, high + shift)
+    axes.set_ylim(min(max(low, -room), high - 2), high)
 
 
 def _mark_best(axes: "Axes", history: "Sequence[Metrics]", key: str, best_epoch: int, objective: str) -> None:
