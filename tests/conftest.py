@@ -136,6 +136,7 @@ def command_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., O
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["train.py", *arguments])
         monkeypatch.setattr(FigureCanvasAgg, "print_png", save_blank_picture)
+        monkeypatch.setattr("iolaus.show.curves.save_drawing", save_blank_drawing)
 
         def main() -> None:
             with exit_on_user_errors():
@@ -159,6 +160,10 @@ def checked_config(*overrides: str) -> Any:
 def save_blank_picture(canvas: object, file: str | Path | IO[bytes], **_: object) -> None:
     """What matplotlib's canvas does to save a PNG, without painting."""
     Image.new("L", (8, 6)).save(file, "png")
+
+
+def save_blank_drawing(figure: object, path: Path, **_: object) -> None:
+    save_blank_picture(figure, path)
 
 
 @pytest.fixture(autouse=True)

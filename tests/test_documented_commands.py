@@ -144,6 +144,7 @@ def check_values(arguments: list[str]) -> DictConfig:
 def shorten(arguments: list[str], composed: DictConfig) -> list[str]:
     """The same command for one epoch, on noise in place of data that are not here, with two of the values it varies."""
     noise = composed.hydra.runtime.choices.dataset != "image_folder"
+    noise &= not composed["dataset"]["_target_"].startswith("my_")
     added = (*NOISE, *SHORT) if noise else SHORT
     if composed["scheduler"]["warmup_epochs"] >= 1:
         added = (*added, "scheduler.warmup_epochs=0.5")
@@ -271,10 +272,12 @@ def my_net(tmp_path, monkeypatch):
     """The modules that the documents call a user's own, in the folder of the command."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my_net.py").write_text(MY_PACKAGE)
+    page = (ROOT / "docs/configuration.md").read_text()
+    (tmp_path / "my_parts.py").write_text(re.search(r"```python\n(# my_parts.py\n.*?)```", page, re.DOTALL)[1])
     (tmp_path / "my_tracker.py").write_text("def MLflow(folder, config): ...")  # its code: show/test_own_tracker.py
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for name in ("my_net", "my_tracker"):
+    for name in ("my_net", "my_parts", "my_tracker"):
         sys.modules.pop(name, None)
 
 

@@ -161,6 +161,7 @@ def describe_run(parts: Parts, history: list[Metrics]) -> dict[str, Any]:
         "peak_memory_bytes": hardware.peak_memory(learner.device),
         "versions": hardware.versions(),
         "git": hardware.git_state(),
+        "own_code": parts.own_code,
         "history": history,
         **describe_model(parts),
     }
@@ -184,7 +185,7 @@ def pack_best(parts: Parts, state: LoopState) -> dict[str, Any]:
 def pack_last(parts: Parts, state: LoopState) -> dict[str, Any]:
     """The content of last.pt: all that a resumed run needs, and what it takes to use the weights."""
     whole = {"learner": parts.learner.state_dict(), "state": state.state_dict(), "fingerprint": parts.fingerprint}
-    return {**whole, **describe_model(parts)}
+    return {**whole, "own_code": parts.own_code, **describe_model(parts)}
 
 
 def model_name(parts: Parts) -> str:

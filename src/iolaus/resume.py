@@ -13,6 +13,7 @@ from iolaus.config.quoting import paste
 from iolaus.config.unchanged import check_same_run, check_unchanged
 from iolaus.errors import ConfigError, first_line
 from iolaus.files import checkpoint
+from iolaus.files.changes import edited_files
 from iolaus.files.layout import DONE, HYDRA, PRUNED
 from iolaus.files.run_folder import RunFolder, similar_names
 from iolaus.studies.job import EPOCHS, Job
@@ -100,11 +101,15 @@ def restore(parts: "Parts", folder: RunFolder) -> "LoopState":
         saved = checkpoint.load(folder.last, parts.learner.device, ["learner", "state"])
         check_unchanged(saved, parts, folder)
         check_length(saved, parts, folder)
+        for name in edited_files([saved.get("own_code"), parts.own_code]):
+            log.warning("%s was edited since %s began; it goes on with what the file says now", name, folder)
         parts.learner.load_state_dict(saved["learner"])
         return LoopState.from_state_dict(saved["state"])
     except (ValueError, RuntimeError, KeyError, TypeError) as error:
         why = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         why = why.removeprefix(f"{folder.last}: ")
+        if "loading state_dict" in why:
+            raise ConfigError(f"{folder}: its model is another now ({why}); put back its code") from error
         raise ConfigError(f"{folder}/{folder.last.name}: {why}; put back a copy of it, or start a new run") from error
 
 

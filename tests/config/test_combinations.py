@@ -120,6 +120,13 @@ def test_a_batch_size_that_changes_only_after_the_run_is_said_so(epochs, lines):
     assert advise_on_batches(checked_config(f"trainer.epochs={epochs}").trainer, 10_000) == []
 
 
+@pytest.mark.parametrize(("sampler", "told"), [("balanced", True), ("null", False)])
+def test_balance_twice_over_is_said_so(command, sampler, told):
+    outcome = command(*TINY, "model=mlp", "loss.class_weights=balanced", f"dataset.sampler={sampler}")
+    assert outcome.status == 0, outcome.err
+    assert ("rare classes count twice" in outcome.err) == told
+
+
 @pytest.mark.parametrize(("count", "told"), [(87, "1 step;"), (600, "4 steps;"), (639, "4 steps;"), (640, None)])
 def test_an_epoch_of_few_steps_is_said_so(count, told):
     advice = advise_on_batches(checked_config("dataset=synthetic", "trainer.batch_size=128").trainer, count)

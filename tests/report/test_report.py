@@ -65,6 +65,19 @@ def grid(folder, values, keys=("model", "optimizer.lr")):
     return folder
 
 
+def test_of_equal_configurations_and_runs_that_of_the_lower_validation_loss_is_the_best(tmp_path):
+    losses = {"a": 0.5, "b": 0.125, "c": 0.25}
+    for name, loss in losses.items():
+        run = make_run(tmp_path / name, [f"model={name}"], 0.75)
+        result = json.loads((run / "results.json").read_text())
+        result["metrics"]["last"]["val/loss"] = result["history"][-1]["val/loss"] = loss
+        (run / "results.json").write_text(json.dumps(result))
+    study = read_study(tmp_path)
+    assert [place.settings["model"] for place in group_runs(study)] == ["b", "c", "a"]
+    assert [run.name for run in watch.rank_runs(study)] == ["b", "c", "a"]
+    assert watch.best_run(study).name == "b"
+
+
 def markdown(folder):
     """report.md, but for the pictures, which take most of a report's time."""
     with (

@@ -1,6 +1,5 @@
 """From a checked configuration to objects: all parts of a run, built and tried before anything is written."""
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -8,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from iolaus.config.build_criterion import build_criterion
+from iolaus.config.build_criterion import build_criterion, try_loss
 from iolaus.config.build_data import Inputs, build_data, data_fingerprint, read_inputs
 from iolaus.config.build_device import prepare_device
 from iolaus.config.build_model import build_model, load_starting_weights
 from iolaus.config.check import RunConfig
-from iolaus.config.combinations import advise_on_batches, advise_on_stopping, check_single_images
+from iolaus.config.combinations import advise_on_balance, advise_on_batches, advise_on_stopping, check_single_images
+from iolaus.config.own_code import hash_own_code
 from iolaus.errors import ConfigError, first_line, problems_of
 from iolaus.learner import Learner, Metrics
 from iolaus.machine import hardware
@@ -38,7 +38,7 @@ class Parts:
 
     parameters: the count of numbers in the model, trained or frozen. channels_last: the memory order of images and
     weights. compiled: whether torch.compile was asked for and worked. batchnorm: see share_batchnorm. fingerprint: of
-    the data (build_data.data_fingerprint). notes: what the run's log says about the parts.
+    the data (build_data.data_fingerprint). own_code: see hash_own_code. notes: what the run's log says about the parts.
     """
 
     config: RunConfig
@@ -50,6 +50,7 @@ class Parts:
     compiled: bool
     batchnorm: str | None
     fingerprint: str
+    own_code: dict[str, str]
     notes: list[str]
 
     @property
@@ -91,7 +92,7 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
         by_epoch = config.scheduler.interval == "epoch"
         patience = config.early_stopping_node.arguments.get("patience") if by_epoch else None
         notes += advise_on_stopping(config.scheduler_node, "early_stopping", patience)
-    notes += advise_on_batches(settings, len(data.train))
+    notes += advise_on_balance(config) + advise_on_batches(settings, len(data.train))
     if len(optimizer.param_groups) > 1:
         notes += param_groups.describe(optimizer.param_groups)
     if frozen := sum(p.numel() for p in model.parameters() if not p.requires_grad):
@@ -114,8 +115,8 @@ def build_parts(config: RunConfig, group: Alone = ALONE) -> Parts:
     stopping = config.early_stopping_node.build() if config.early_stopping_node else None
     should_stop = stopping.should_stop if stopping else lambda history: False
     parameters = sum(p.numel() for p in model.parameters())
-    fingerprint = data_fingerprint(inputs.source)
-    return Parts(config, data, learner, should_stop, parameters, channels_last, compiled, batchnorm, fingerprint, notes)
+    built = config, data, learner, should_stop, parameters, channels_last, compiled, batchnorm
+    return Parts(*built, data_fingerprint(inputs.source), hash_own_code(config.plain), notes)
 
 
 def wants_channels_last(chosen: str | bool, model: nn.Module, device: torch.device, precision: str) -> bool:
@@ -137,22 +138,10 @@ def build_losses(
 
     train_targets: for the weights of classes. ranks: that share each batch.
     """
-    one_hot, reduction = config.loss.one_hot, config.loss_node.arguments.get("reduction")
+    reduction = config.loss_node.arguments.get("reduction")
     criterion = build_criterion(config, num_classes, train_targets).to(device)
-    loss_fns = loss_functions(criterion, one_hot, num_classes)
-    rows = num_classes + 1
-    logits, indices = torch.zeros(rows, num_classes, device=device), torch.zeros(rows, dtype=torch.int64, device=device)
-    try:
-        with warnings.catch_warnings(action="ignore"):  # of the broadcasting that is about to fail
-            loss = loss_fns[0](logits, indices)
-    except (RuntimeError, ValueError, TypeError) as error:
-        targets = "one-hot targets" if one_hot else "class indices as targets"
-        raise ConfigError(
-            f"loss: {type(criterion).__name__} does not take {targets} ({first_line(error)}); "
-            f"try loss.one_hot={str(not one_hot).lower()}"
-        ) from error
-    if loss.ndim:
-        raise ConfigError(f"loss.reduction={reduction}: must give one number; allowed: mean, sum")
+    loss_fns = loss_functions(criterion, config.loss.one_hot, num_classes)
+    try_loss(config, criterion, loss_fns[0], num_classes, device)
     if ranks > 1 and reduction == "sum":
         raise ConfigError(
             "trainer.devices with loss.reduction=sum: the parts of a batch are averaged; allowed: loss.reduction=mean"

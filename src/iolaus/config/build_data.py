@@ -15,7 +15,7 @@ from iolaus.data.open import Datasets, cached_source, image_shape, open_data
 from iolaus.data.ranges import pixel_rules
 from iolaus.data.shape import ImageShape
 from iolaus.data.sources import read_source
-from iolaus.data.split import LazyImages, Source
+from iolaus.data.split import LazyImages, Source, Split
 from iolaus.errors import ConfigError, first_line, problems_of
 from iolaus.methods.metrics import TOP, TOP_ACCURACY
 from iolaus.methods.schedules import is_plateau
@@ -39,6 +39,26 @@ class Inputs:
     notes: list[str]
 
 
+def check_split(name: str, split: Split, source: Source) -> None:
+    """Raise ValueError for a split that is not what a Source holds: a reader of the user's may give anything."""
+    if not len(split.targets):
+        raise ValueError(f"the {name} split holds no image")
+    images, targets, classes = split.images, torch.as_tensor(split.targets), source.classes
+    if isinstance(images, Tensor) and (
+        images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3, source.channels)
+    ):
+        found = f"{str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}"
+        raise ValueError(f"images of the {name} split: must be uint8 (n, channels, height, width), and are {found}")
+    if len(images) != len(targets):
+        raise ValueError(f"the {name} split has {len(images):,} images and {len(targets):,} targets")
+    if targets.dtype != torch.int64 or targets.ndim != 1:
+        found = f"{str(targets.dtype).removeprefix('torch.')} {tuple(targets.shape)}"
+        raise ValueError(f"targets of the {name} split: must be int64 (n,), and are {found}")
+    if not 0 <= int(targets.min()) <= int(targets.max()) < len(classes):
+        found = f"{int(targets.min())} to {int(targets.max())}"
+        raise ValueError(f"targets of the {name} split: must be below the {len(classes)} classes, and are {found}")
+
+
 def read_inputs(config: RunConfig) -> Inputs:
     """Read the dataset. Raises ConfigError where that fails, or where the user's function fails on the first image."""
     settings, node = config.dataset, config.dataset_node
@@ -46,8 +66,7 @@ def read_inputs(config: RunConfig) -> Inputs:
     with problems_of("dataset"):
         source = cached_source(dict(node.config), lambda: read_source(reader, inspect.signature(node.target)))
         for name, split in source.splits.items():
-            if not len(split.targets):
-                raise ValueError(f"the {name} split holds no image")
+            check_split(name, split, source)
         notes = [*source.notes, *set_pixel_rules(source, settings)]
         initial = config.initial.build_function() if config.initial else None
         shape = image_shape(source, settings, config.model, initial)

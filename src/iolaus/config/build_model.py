@@ -3,7 +3,7 @@
 import warnings
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from iolaus.config.build_data import TIMM_BUILDER, Inputs
 from iolaus.config.check import RunConfig
@@ -25,7 +25,7 @@ def build_model(config: RunConfig, inputs: Inputs, device: torch.device) -> nn.M
     model.eval()
     try:
         with torch.no_grad():
-            shape = tuple(model(torch.zeros(2, channels, size, size, device=device)).shape)
+            logits = model(torch.zeros(2, channels, size, size, device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         why = f" ({first_line(error)})" if str(error).strip() else ""  # HaloNet asserts without a word
         advice = "try another model.image_size or model.in_channels"
@@ -34,7 +34,9 @@ def build_model(config: RunConfig, inputs: Inputs, device: torch.device) -> nn.M
 
             advice = sizes_that_fit(image_size=size, in_channels=channels, **node.arguments) or advice
         raise ConfigError(f"model: {name} does not take {channels}x{size}x{size} images{why}; {advice}") from error
-    if shape != (2, num_classes):
+    if not isinstance(logits, Tensor):
+        raise ConfigError(f"model: {name} gives a {type(logits).__name__}, not logits, a tensor of (2, {num_classes})")
+    if (shape := tuple(logits.shape)) != (2, num_classes):
         raise ConfigError(f"model: {name} gives {shape} for two images, not (2, {num_classes})")
     for warning in caught:
         warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

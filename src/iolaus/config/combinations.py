@@ -107,6 +107,12 @@ def advise_on_stopping(scheduler: "Node", what: str, patience: int | None = None
     ]
 
 
+def advise_on_balance(config: "RunConfig") -> list[str]:
+    """A line of advice where rare classes count twice; else none."""
+    both = config.loss.class_weights == "balanced" and config.dataset.sampler == "balanced"
+    return ["loss.class_weights and dataset.sampler=balanced: rare classes count twice; one is enough"] if both else []
+
+
 def advise_on_batches(trainer: "Trainer", count: int) -> list[str]:
     """Lines of advice on the batches of a run over `count` images.
 

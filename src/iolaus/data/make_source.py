@@ -19,8 +19,8 @@ def split_of(dataset: ImageDataset) -> Split:
         raise ValueError(f"{type(dataset).__name__} holds no images")
     targets = next((getattr(dataset, n) for n in ("targets", "labels", "_labels") if hasattr(dataset, n)), None)
     if targets is None:
-        targets = [int(dataset[i][1]) for i in range(len(dataset))]
-    targets = torch.as_tensor(np.asarray(targets), dtype=torch.int64)
+        targets = [dataset[i][1] for i in range(len(dataset))]
+    targets = whole_targets(np.asarray(targets), type(dataset).__name__)
     if len(targets) != len(dataset):
         raise ValueError(f"{type(dataset).__name__} holds {len(dataset)} images, but {len(targets)} targets")
     data = getattr(dataset, "data", None)
@@ -32,6 +32,13 @@ def split_of(dataset: ImageDataset) -> Split:
             images = images.permute(0, 3, 1, 2)  # in memory they stay channels-last, which convolutions like
         return Split(images, targets)
     return Split(LazyImages(dataset, range(len(dataset))), targets)
+
+
+def whole_targets(targets: np.ndarray, name: str) -> Tensor:
+    """(n,) int64 of the targets of a dataset of this name. Raises ValueError where they are no class indices."""
+    if targets.dtype.kind not in "biuf" or (targets.dtype.kind == "f" and (targets != targets.round()).any()):
+        raise ValueError(f"{name} has targets such as {targets.flat[0]!r}; must be class indices: 0, 1, …")
+    return torch.as_tensor(targets.astype(np.int64))
 
 
 def make_source(train: Split, test: Split, classes: list[str], val: Split | None = None) -> Source:

@@ -44,3 +44,12 @@ def common_values(configs: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The dotted keys that have one value in all of the configurations."""
     first, *others = configs
     return {key: value for key, value in first.items() if all(key in c and c[key] == value for c in others)}
+
+
+def edited_files(codes: Iterable[object]) -> list[str]:
+    """The names of files that say different things in dicts of {name: digest}, as several runs have kept them."""
+    versions: dict[str, set[str]] = {}
+    for code in codes:
+        for name, digest in code.items() if isinstance(code, Mapping) else ():
+            versions.setdefault(str(name), set()).add(str(digest))
+    return sorted(name for name, digests in versions.items() if len(digests) > 1)

@@ -57,7 +57,7 @@ def draw_range(test: RangeTest, path: Path) -> None:
             "rotation": 90,
         }
         axes.annotate(
-            f"{word} {rate:.1g}", (rate, 1.0), xycoords=axes.get_xaxis_transform(), color=colour, fontsize=9, **above
+            f"{word} {rate:.2g}", (rate, 1.0), xycoords=axes.get_xaxis_transform(), color=colour, fontsize=9, **above
         )
     axes.set_xlabel("learning rate")
     axes.set_ylabel("training loss, smoothed")

@@ -11,6 +11,7 @@ from iolaus.report.document import Cell, Column
 from iolaus.report.runs import RUNNING, UNFINISHED, Run, Study, short_names
 from iolaus.show.numbers import MISSING, PLAIN_NUMBER, Metric, shorten_number
 
+TIE_BREAKER = "val/loss"  # as of epochs that are equal by their objective
 PROGRESS = (UNFINISHED, FAILED, RUNNING, PRUNED, FINISHED)  # of two equal runs the later in this list counts
 SILENT = ("true", "false", "null", "none")  # values that say nothing without their key
 SPEAKING_GROUPS = ("dataset", "model", "optimizer", "scheduler", "loss", "augmentation")  # whose options are well known
@@ -56,9 +57,15 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
+def merit_of(study: Study, run: Run) -> tuple[float, float]:
+    """A sort key for the runs of a study: the best objective first, of equal ones the lower validation loss."""
+    return study.order(study.objective_value(run)), run.numbers.get(TIE_BREAKER, math.inf)
+
+
 def group_runs(study: Study) -> list[Configuration]:
     """The study's configurations, the best mean objective first, those without a finished run last.
 
+    Of equal ones that of the lower mean validation loss comes first.
     Runs that are equal in everything, seed and fold included, are one: the newest of those that came furthest.
     """
     groups: dict[tuple[tuple[str, str], ...], dict[str, Run]] = {}
@@ -67,9 +74,9 @@ def group_runs(study: Study) -> list[Configuration]:
         place = tuple((key, run.settings[key]) for key in study.keys if key in run.settings)
         groups.setdefault(place, {})[run.repeat] = run
 
-    def rank(configuration: Configuration) -> tuple[bool, float]:
-        mean, _ = mean_std(configuration.values(study.objective))
-        return not configuration.finished_runs, study.order(mean)
+    def rank(configuration: Configuration) -> tuple[bool, float, float]:
+        (mean, _), (loss, _) = (mean_std(configuration.values(name)) for name in (study.objective, TIE_BREAKER))
+        return not configuration.finished_runs, study.order(mean), math.inf if math.isnan(loss) else loss
 
     by_number = [
         Configuration(dict(place), sorted(runs.values(), key=lambda run: number[run.name]))

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from iolaus.files.atomic import read_json
 from iolaus.files.layout import BEST, CONFUSION, EVALUATION, MISTAKES
+from iolaus.report.configurations import merit_of
 from iolaus.report.document import Block, Cell, Column, Facts, Photo, Section, Table, Text
 from iolaus.report.parsing import get_nested, numbers_in, text_in
 from iolaus.report.runs import MOST_ROWS, Run, Study
@@ -21,7 +22,7 @@ def evaluation_section(study: Study) -> list[Section]:
     runs = [run for run in study.runs if read_json(run.folder / EVALUATION)]
     if not runs:
         return []
-    run = min(runs, key=lambda run: study.order(study.objective_value(run)))
+    run = min(runs, key=lambda run: merit_of(study, run))
     found = read_json(run.folder / EVALUATION)
     facts = {name: text_in(found.get(name)) for name in ("split", "weights", "data")}
     facts |= {metric_of(name).word: format_figure(name, value) for name, value in numbers_in(found).items()}

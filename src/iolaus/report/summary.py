@@ -8,8 +8,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from iolaus.command import train_command
+from iolaus.files.changes import edited_files
 from iolaus.files.layout import DONE
-from iolaus.report.configurations import Configuration, best_configuration, mean_std, metric_cell, name_settings
+from iolaus.report.configurations import (
+    Configuration,
+    best_configuration,
+    mean_std,
+    merit_of,
+    metric_cell,
+    name_settings,
+)
 from iolaus.report.document import Block, Facts, Text
 from iolaus.report.parsing import get_nested, text_in
 from iolaus.report.runs import NOT_A_CHOICE, REPEATS, Run, Study, format_counts, natural_key
@@ -28,7 +36,15 @@ def head_blocks(study: Study, ranking: Sequence[Configuration]) -> list[Block]:
     on_test = any(run.result.get("selected_on_test") for run in study.runs)
     best, none = best_configuration(study, ranking), [Text("No run has finished yet.", "lead")]
     lead = none if best is None else describe_best(study, ranking, best)
-    return [*([Text(ON_TEST, "warning")] if on_test else []), *lead, list_facts(study)]
+    warnings = [*([ON_TEST] if on_test else []), *([edited] if (edited := describe_edits(study)) else [])]
+    return [*(Text(line, "warning") for line in warnings), *lead, list_facts(study)]
+
+
+def describe_edits(study: Study) -> str:
+    """That runs of one study were trained by different code of the user's; empty where they were not."""
+    edited = edited_files(run.result.get("own_code") for run in study.runs)
+    were = "was" if len(edited) == 1 else "were"
+    return f"{', '.join(edited)} {were} edited between these runs: they are not of one code." if edited else ""
 
 
 def describe_best(study: Study, ranking: Sequence[Configuration], best: Configuration) -> list[Text]:
@@ -45,7 +61,7 @@ def describe_best(study: Study, ranking: Sequence[Configuration], best: Configur
     if times := [seconds for seconds in best.values("seconds") if seconds]:
         text += f", {format_duration(statistics.fmean(times))} of training{' each' if several else ''}"
 
-    run = min(best.compared_runs, key=lambda run: study.order(study.objective_value(run)))
+    run = min(best.compared_runs, key=lambda run: merit_of(study, run))
     typed = {key: override for key, override in run.overrides.items() if key not in NOT_A_CHOICE}
     commands = [shlex.join([*train_command(), *typed.values()])]
     if repeats := repeats_of(best.compared_runs):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from iolaus.command import can_redraw
 from iolaus.files.layout import FAILED, FINISHED
-from iolaus.report.configurations import longest_minutes
+from iolaus.report.configurations import longest_minutes, merit_of
 from iolaus.report.runs import MOST_ROWS, REPEATS, RUNNING, Run, Study, format_counts, read_study, short_names
+from iolaus.report.summary import describe_edits
 from iolaus.show.numbers import MISSING, format_metric, metric_of, shorten_number, time_metric
 from iolaus.show.tables import clean_text, measure_table, new_table, print_line, print_table
 
@@ -37,14 +38,14 @@ LEFT_OUT_FIRST = ("best_train_loss", "best_test_loss", "epochs", "best_train_acc
 
 
 def rank_runs(study: Study) -> list[Run]:
-    """The runs, the best objective at the last epoch first; runs without one last, failed ones last of all."""
-    return sorted(study.runs, key=lambda run: (run.status == FAILED, study.order(study.objective_value(run))))
+    """The runs in the order of `merit_of`; those without an objective last, failed ones last of all."""
+    return sorted(study.runs, key=lambda run: (run.status == FAILED, merit_of(study, run)))
 
 
 def best_run(study: Study) -> Run | None:
     """The finished run with the best objective."""
     finished = (run for run in study.runs if run.status == FINISHED and math.isfinite(study.objective_value(run)))
-    return min(finished, key=lambda run: study.order(study.objective_value(run)), default=None)
+    return min(finished, key=lambda run: merit_of(study, run), default=None)
 
 
 def study_table(study: Study, runs: Sequence[Run], console: "Console", left_out: int = 0) -> "Table":
@@ -112,6 +113,8 @@ def print_study(study: Study, console: "Console | None" = None) -> None:
         print_line(console, describe_columns(study))
     if len(runs) > MOST_ROWS:
         print_line(console, f"and {len(runs) - MOST_ROWS} more: {format_counts(Counter(run.status for run in runs))}")
+    if edited := describe_edits(study):
+        print_line(console, edited)
     failed = [run for run in runs if run.error]  # a message within the table would squeeze all its columns
     for run in failed[:MOST_ERRORS]:
         print_line(console, f"{format_settings(study, run)}: {(run.error or '').splitlines()[0]}")

@@ -74,7 +74,8 @@ def locate(key: str, node: Mapping[str, Any], policy: Policy = RUN_PARTS) -> Cal
         with defer_signals():
             found: Callable[..., Any] = pkgutil.resolve_name(target)
     except Exception as error:  # whatever importing the user's module raises
-        raise ConfigError(f"{where}: not found{_hint(target, error)}") from error
+        what = "not found" if isinstance(error, AttributeError | ModuleNotFoundError) else "can't be imported"
+        raise ConfigError(f"{where}: {what}{_hint(target, error)}") from error
     if not callable(found):
         raise ConfigError(f"{where}: is not a class or function")
     if not users_own:

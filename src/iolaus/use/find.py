@@ -72,6 +72,7 @@ def choose_run(given: str | Path) -> Path:
 
 def best_run_of(folder: Path) -> Path:
     """The run of a study whose objective is best, as the study's own table has it. Raises ConfigError."""
+    from iolaus.report.configurations import merit_of
     from iolaus.report.groups import dataset_name
     from iolaus.report.runs import read_study
 
@@ -88,7 +89,7 @@ def best_run_of(folder: Path) -> Path:
         raise ConfigError(
             f"{folder}: its runs are of several datasets ({', '.join(datasets)}); give a study or a run of one"
         )
-    return min(usable, key=lambda run: study.order(study.objective_value(run))).folder
+    return min(usable, key=lambda run: merit_of(study, run)).folder
 
 
 def read_model(given: str | Path, which: Which = "best") -> SavedModel:
