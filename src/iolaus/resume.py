@@ -109,7 +109,7 @@ def restore(parts: "Parts", folder: RunFolder) -> "LoopState":
         why = f"it has no {error}" if isinstance(error, KeyError) else first_line(error)
         why = why.removeprefix(f"{folder.last}: ")
         if "loading state_dict" in why:
-            raise ConfigError(f"{folder}: its model is another now ({why}); put back its code") from error
+            why = f"is not of this model, whose code may have been edited ({why})"
         raise ConfigError(f"{folder}/{folder.last.name}: {why}; put back a copy of it, or start a new run") from error
 
 

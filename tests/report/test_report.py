@@ -23,6 +23,7 @@ from iolaus.report import defuse_formula, sections, to_csv, write_report
 from iolaus.report import terminal as watch
 from iolaus.report.comparison import build_grid, compute_effects
 from iolaus.report.configurations import group_runs
+from iolaus.report.plots import draw_pictures
 from iolaus.report.rendering import to_markdown
 from iolaus.report.runs import read_study
 from iolaus.report.search import read_search
@@ -76,6 +77,19 @@ def test_of_equal_configurations_and_runs_that_of_the_lower_validation_loss_is_t
     assert [place.settings["model"] for place in group_runs(study)] == ["b", "c", "a"]
     assert [run.name for run in watch.rank_runs(study)] == ["b", "c", "a"]
     assert watch.best_run(study).name == "b"
+
+
+def test_the_objective_has_a_picture_of_its_own(tmp_path):
+    for name in ("a", "b"):
+        run = make_run(tmp_path / name, [f"model={name}"], 0.5, 0.75, objective={"name": "val/f1", "value": 0.5})
+        result = json.loads((run / "results.json").read_text())
+        for row in (*result["history"], result["metrics"]["last"]):
+            row["val/f1"] = 0.5
+        (run / "results.json").write_text(json.dumps(result))
+    study = read_study(tmp_path)
+    assert study.objective == "val/f1"
+    first, *_ = draw_pictures(study, group_runs(study))
+    assert (first.name, first.title) == ("val_f1", "Validation f1 by epoch")
 
 
 def markdown(folder):

@@ -23,6 +23,7 @@ from iolaus.files.faults import explain_fault
 SHORT_NAMES = ("lr", "wd", "epochs", "device", "precision", "root")  # hydra.aliases of conf/config.yaml
 OTHER_NAMES = {  # of other programs, without - and _
     "learningrate": "lr", "weightdecay": "wd", "numepochs": "epochs", "nepochs": "epochs", "maxepochs": "epochs",
+    "gradientclipval": "trainer.grad_clip_norm", "maxgradnorm": "trainer.grad_clip_norm",
     "batch": "trainer.batch_size", "bs": "trainer.batch_size", "workers": "dataset.num_workers",
 }  # fmt: skip
 NOISE = re.compile(  # the lines of a foreign error that say nothing to a user

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 MOST_STYLES = 10  # configurations; beyond, nobody tells them apart
 MANY_RUNS = 60
+SPLIT_TITLES = {"train": "Training", "val": "Validation", "test": "Test"}
 LOG_FROM = 50  # a log scale for values that span so much
 
 
@@ -71,9 +72,11 @@ def legend_entries(study: Study, ranking: Sequence[Configuration]) -> list[Entry
 def draw_pictures(study: Study, ranking: Sequence[Configuration]) -> list[Picture]:
     """Those of the pictures that there are numbers for."""
     entries, pictures = legend_entries(study, ranking), []
-    for metric in ("val/accuracy", "val/loss", "train/loss"):
+    objective = [study.objective] if "/" in study.objective else []  # of an epoch, not the costs of a run
+    for metric in dict.fromkeys((*objective, "val/accuracy", "val/loss", "train/loss")):
         if any(run.points(metric) for run in study.runs):
-            title = metric.replace("val/", "Validation ").replace("train/", "Training ") + " by epoch"
+            split, _, name = metric.partition("/")
+            title = f"{SPLIT_TITLES.get(split, split)} {name.replace('_', ' ')} by epoch"
             draw = partial(draw_metric, study=study, ranking=ranking, metric=metric)
             pictures.append(render_picture(metric.replace("/", "_"), title, draw, entries, shared_legend=True))
     finished = [run for configuration in ranking for run in configuration.finished_runs]
@@ -139,7 +142,8 @@ def draw_mean(axes: "Axes", runs: Sequence[dict[float, float]], style: Style) ->
     values = np.array([[run[epoch] for epoch in epochs] for run in runs])
     mean, std = values.mean(axis=0), values.std(axis=0, ddof=1)
     low = np.maximum(mean - std, values.min(axis=0))  # on a log scale the band may reach below all
-    axes.fill_between(epochs, low, mean + std, color=style.colour, alpha=0.15, linewidth=0)
+    high = np.minimum(mean + std, values.max(axis=0))  # and above 100 % there is nothing
+    axes.fill_between(epochs, low, high, color=style.colour, alpha=0.15, linewidth=0)
     draw_line(axes, list(zip(epochs, mean, strict=True)), style, linewidth=1.6, markersize=3.6, zorder=3)
 
 

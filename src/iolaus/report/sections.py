@@ -97,8 +97,8 @@ def curves_section(study: Study, ranking: Sequence[Configuration]) -> list[Secti
         return []
     blocks: list[Block] = [Gallery(pictures, legend_entries(study, ranking))]
     if any(len(place.finished_runs) > 1 for place in ranking):
-        note = "Thick: mean over the runs of a configuration, with a band of one standard deviation. Thin: each run."
-        blocks.append(Text(note, "note"))
+        thick = "Thick: mean over the runs of a configuration, with a band of one standard deviation"
+        blocks.append(Text(f"{thick}, no wider than they are. Thin: each run.", "note"))
     return [Section("Curves", blocks)]
 
 
