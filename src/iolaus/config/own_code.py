@@ -50,6 +50,11 @@ def own_file(target: str) -> Path | None:
     if module is None or not module.__file__ or not Path(module.__file__).is_file():
         return None
     file = Path(module.__file__).resolve()
-    installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-    ours = Path(__file__).parents[1]
-    return None if any(file.is_relative_to(place.resolve()) for place in (*installed, ours)) else file
+    return None if any(file.is_relative_to(place) for place in places_of_others()) else file
+
+
+@functools.cache
+def places_of_others() -> tuple[Path, ...]:
+    """Where Python, installed packages and Iolaus lie."""
+    installed = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return tuple(Path(place).resolve() for place in (*installed, str(Path(__file__).parents[1])))

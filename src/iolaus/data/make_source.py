@@ -1,6 +1,7 @@
 """From a dataset's items to a Source: images in memory or read one by one, their channels and their size."""
 
 import statistics
+from typing import SupportsInt
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ def split_of(dataset: ImageDataset) -> Split:
         raise ValueError(f"{type(dataset).__name__} holds no images")
     targets = next((getattr(dataset, n) for n in ("targets", "labels", "_labels") if hasattr(dataset, n)), None)
     if targets is None:
-        targets = [dataset[i][1] for i in range(len(dataset))]
-    targets = whole_targets(np.asarray(targets), type(dataset).__name__)
+        targets = [class_index(dataset[i][1], type(dataset).__name__) for i in range(len(dataset))]
+    elif np.asarray(targets).dtype.kind not in "biu":
+        targets = [class_index(label, type(dataset).__name__) for label in targets]
+    targets = torch.as_tensor(np.asarray(targets), dtype=torch.int64)
     if len(targets) != len(dataset):
         raise ValueError(f"{type(dataset).__name__} holds {len(dataset)} images, but {len(targets)} targets")
     data = getattr(dataset, "data", None)
@@ -34,11 +37,16 @@ def split_of(dataset: ImageDataset) -> Split:
     return Split(LazyImages(dataset, range(len(dataset))), targets)
 
 
-def whole_targets(targets: np.ndarray, name: str) -> Tensor:
-    """(n,) int64 of the targets of a dataset of this name. Raises ValueError where they are no class indices."""
-    if targets.dtype.kind not in "biuf" or (targets.dtype.kind == "f" and (targets != targets.round()).any()):
-        raise ValueError(f"{name} has targets such as {targets.flat[0]!r}; must be class indices: 0, 1, …")
-    return torch.as_tensor(targets.astype(np.int64))
+def class_index(label: SupportsInt, name: str) -> int:
+    """The class index that an item of a dataset of this name has. Raises ValueError where it has none."""
+    try:
+        index = int(label)
+        is_whole = isinstance(label, str) or bool(label == index)
+    except (TypeError, ValueError):
+        is_whole = False
+    if not is_whole:
+        raise ValueError(f"{name} has targets such as {label!r}; must be class indices: 0, 1, …")
+    return index
 
 
 def make_source(train: Split, test: Split, classes: list[str], val: Split | None = None) -> Source:
