@@ -46,6 +46,7 @@ def write(command, monkeypatch):
 
 def test_files_that_are_installed_or_ours_are_not_kept():
     assert hash_own_code(checked_config(*TINY, "model=resnet18").plain) == {}
+    assert hash_own_code({"model": {"_target_": "sys.intern"}, "loss": {"_target_": "no_such_module.f"}}) == {}
 
 
 def test_a_digest_is_of_the_file_that_a_run_names(command, write):

@@ -47,9 +47,10 @@ def own_file(target: str) -> Path | None:
     parts = target.replace(":", ".").split(".")
     modules = (sys.modules.get(".".join(parts[:count])) for count in range(len(parts), 0, -1))
     module = next((module for module in modules if module is not None), None)
-    if module is None or not module.__file__ or not Path(module.__file__).is_file():
+    path: str | None = getattr(module, "__file__", None)  # what is built into Python has none
+    if path is None or not Path(path).is_file():
         return None
-    file = Path(module.__file__).resolve()
+    file = Path(path).resolve()
     return None if any(file.is_relative_to(place) for place in places_of_others()) else file
 
 
