@@ -57,10 +57,8 @@ def explain_list(override: str) -> str | None:
     group, _, value = override.partition("=")
     if group not in CHOICES or not re.fullmatch(r"\[[\w, ]+\]", value):
         return None
-    names, ours = (
-        [name.strip() for name in value[1:-1].split(",")],
-        {path.stem for path in (CONF / group).glob("*.yaml")},
-    )
+    names = [name.strip() for name in value[1:-1].split(",")]
+    ours = {path.stem for path in (CONF / group).glob("*.yaml")}
     if len(names) < 2 or not ours.issuperset(names):
         return None
     return f"{override}: a run has one option of this group; a sweep over several is -m {group}={','.join(names)}"

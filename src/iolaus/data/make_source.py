@@ -19,10 +19,9 @@ def split_of(dataset: ImageDataset) -> Split:
     if not len(dataset):
         raise ValueError(f"{type(dataset).__name__} holds no images")
     targets = next((getattr(dataset, n) for n in ("targets", "labels", "_labels") if hasattr(dataset, n)), None)
-    if targets is None:
-        targets = [class_index(dataset[i][1], type(dataset).__name__) for i in range(len(dataset))]
-    elif np.asarray(targets).dtype.kind not in "biu":
-        targets = [class_index(label, type(dataset).__name__) for label in targets]
+    if targets is None or np.asarray(targets).dtype.kind not in "biu":
+        labels = (dataset[i][1] for i in range(len(dataset))) if targets is None else targets
+        targets = [class_index(label, type(dataset).__name__) for label in labels]
     targets = torch.as_tensor(np.asarray(targets), dtype=torch.int64)
     if len(targets) != len(dataset):
         raise ValueError(f"{type(dataset).__name__} holds {len(dataset)} images, but {len(targets)} targets")

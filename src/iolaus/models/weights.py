@@ -1,7 +1,6 @@
 """Starting weights from a local file: a run's checkpoint, or one that others saved with torch or safetensors."""
 
 import argparse
-import difflib
 import os
 import re
 import warnings
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from iolaus.errors import first_line
 from iolaus.files import checkpoint
 from iolaus.files.layout import BEST
+from iolaus.files.run_folder import similar_names
 from iolaus.methods.depth import classifier_of
 
 AVERAGED = ("ema", "state_dict_ema", "model_ema")
@@ -70,10 +70,8 @@ def _file_at(path: Path) -> Path:
         return file
     if not os.path.isdir(file.parent):
         raise ValueError(f"no such file; there is no folder {file.parent.absolute()} either")
-    near = difflib.get_close_matches(file.name, sorted(os.listdir(file.parent)), n=3, cutoff=0.5)
     what = f"a folder without {BEST}" if file != path else "no such file"
-    nearest = f"; nearest names there: {', '.join(near)}" if near else ""
-    raise ValueError(f"{what}, looked for {file.absolute()}{nearest}")
+    raise ValueError(f"{what}, looked for {file.absolute()}{similar_names(file)}")
 
 
 def _read_file(file: Path) -> object:

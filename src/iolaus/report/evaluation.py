@@ -19,11 +19,10 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def evaluation_section(study: Study) -> list[Section]:
     """The evaluation of a study's run, of the best one that has been evaluated; none where none has been."""
-    runs = [run for run in study.runs if read_json(run.folder / EVALUATION)]
-    if not runs:
+    evaluated = [(run, found) for run in study.runs if (found := read_json(run.folder / EVALUATION))]
+    if not evaluated:
         return []
-    run = min(runs, key=lambda run: merit_of(study, run))
-    found = read_json(run.folder / EVALUATION)
+    run, found = min(evaluated, key=lambda pair: merit_of(study, pair[0]))
     facts = {name: text_in(found.get(name)) for name in ("split", "weights", "data")}
     facts |= {metric_of(name).word: format_figure(name, value) for name, value in numbers_in(found).items()}
     if facts.get(metric_of("skipped_images").word) == "0":

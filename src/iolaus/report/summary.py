@@ -33,11 +33,11 @@ ON_TEST = (
 
 def head_blocks(study: Study, ranking: Sequence[Configuration]) -> list[Block]:
     """The best configuration, and the facts about the study."""
-    on_test = any(run.result.get("selected_on_test") for run in study.runs)
+    on_test = ON_TEST if any(run.result.get("selected_on_test") for run in study.runs) else ""
     best, none = best_configuration(study, ranking), [Text("No run has finished yet.", "lead")]
     lead = none if best is None else describe_best(study, ranking, best)
-    warnings = [*([ON_TEST] if on_test else []), *([edited] if (edited := describe_edits(study)) else [])]
-    return [*(Text(line, "warning") for line in warnings), *lead, list_facts(study)]
+    warnings = [Text(line, "warning") for line in (on_test, describe_edits(study)) if line]
+    return [*warnings, *lead, list_facts(study)]
 
 
 def describe_edits(study: Study) -> str:

@@ -1,10 +1,8 @@
 """The configurations of a sweep's jobs: every option is read once, not once a job."""
 
 import functools
-import gc
 import pickle
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -80,16 +78,3 @@ def plainly_unnamed(hydra: "DictConfig | HydraConf", overrides: Sequence[str]) -
 def name_job(overrides: Sequence[str], unnamed: Sequence[str]) -> str:
     """The folder of a sweep's run: the overrides of its task but those of the keys that are not named."""
     return folder_name(",".join(sorted(o for o in overrides if parse_once(o).key_or_group not in unnamed)))
-
-
-@contextmanager
-def unwatched_memory() -> Iterator[None]:
-    """Within it the garbage collector does not look at what is there already, mostly the libraries' modules.
-
-    It would, hundreds of times in a thousand configurations, and take longer than to compose them.
-    """
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()

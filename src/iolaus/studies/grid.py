@@ -24,7 +24,7 @@ from iolaus.files.leftovers import remove_leftovers
 from iolaus.files.run_folder import RunFolder, make_folder
 from iolaus.studies.checks import JobChecks, number_jobs
 from iolaus.studies.compat import allow_numbered_options, job_error, parse_references_once, read_times_as_text
-from iolaus.studies.compose import JobLoader, unwatched_memory
+from iolaus.studies.compose import JobLoader
 from iolaus.studies.fixed import check_sweeper, fix_values
 from iolaus.studies.grid_settings import GridSettings
 from iolaus.studies.job import check_not_resumed, read_as_text, save_command, to_overrides
@@ -114,7 +114,6 @@ class GridSweeper(Sweeper):
             raise SystemExit(2 if all(isinstance(job_error(job), ConfigError) for job in failed) else 1)
         return returns
 
-    @unwatched_memory()
     def _check_jobs(self, jobs: list[list[str]]) -> dict[int, list[str]]:
         """Return the jobs that are not finished, by their numbers. All are checked: each mistake is told now."""
         checks = JobChecks(self.loader, self.config)
